@@ -1,0 +1,529 @@
+//! Messages: frames put together, checked as they arrive, bounded over all of their fragments (RFC 6455 §5.4–5.6).
+
+use crate::frame::{FrameReader, Header, MAX_CONTROL, Opcode, Piece};
+use crate::violation::Violation;
+use saywhy_codes::{CloseCode, CloseReason, Observed, Role, SeenClose};
+use std::borrow::Cow;
+
+/// A data message. Borrowed from the bytes that arrived where they hold it whole; nothing is copied then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message<'a> {
+    /// UTF-8 text.
+    Text(Cow<'a, str>),
+    /// Bytes.
+    Binary(Cow<'a, [u8]>),
+}
+
+/// What a peer sent.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Item<'a> {
+    /// A data message, whole.
+    Message(Message<'a>),
+    /// A Ping, to be answered with the same bytes.
+    Ping(Cow<'a, [u8]>),
+    /// A Pong.
+    Pong,
+    /// A Close, and the rule that it broke itself, if it did.
+    Close(SeenClose, Option<Violation>),
+}
+
+/// Makes messages of bytes. Between messages it holds no buffer.
+#[derive(Debug)]
+pub struct Decoder {
+    frames: FrameReader,
+    sender: Role,
+    message_bytes: usize,
+    /// Data frames are skipped, not kept: we have said Close and only wait for the peer's.
+    discarding: bool,
+    data: Option<Box<Assembly>>,
+    /// The payload of a control frame that arrives in pieces.
+    control: Vec<u8>,
+}
+
+impl Decoder {
+    /// A decoder of what an endpoint in role `sender` sends, with at most `message_bytes` in one message.
+    pub fn new(sender: Role, message_bytes: usize) -> Self {
+        let frames = FrameReader::new(sender);
+        Self { frames, sender, message_bytes, discarding: false, data: None, control: Vec::new() }
+    }
+
+    /// From now on keeps nothing of data messages, and checks nothing of them.
+    pub fn discard(&mut self) {
+        self.discarding = true;
+        self.data = None;
+    }
+
+    /// The limit.
+    pub fn message_bytes(&self) -> usize {
+        self.message_bytes
+    }
+
+    /// Changes the limit, for the frames that begin from now on.
+    pub fn set_message_bytes(&mut self, message_bytes: usize) {
+        self.message_bytes = message_bytes;
+    }
+
+    /// Whether a message, or a frame, has begun and not ended.
+    pub fn is_inside_message(&self) -> bool {
+        self.data.is_some() || self.frames.is_inside_frame()
+    }
+
+    /// The next item in `bytes`, which are unmasked in place, and how many of the bytes were taken. Call it again
+    /// with the rest until all are taken.
+    ///
+    /// A [`Violation`] in a header takes nothing: from there on only the peer's Close is looked for, and no more rules
+    /// are broken. After any other, [`Decoder::discard`] does the same for data messages.
+    pub fn next<'a>(&mut self, bytes: &'a mut [u8]) -> (usize, Result<Option<Item<'a>>, Violation>) {
+        match self.frames.next(bytes) {
+            Ok((taken, None)) => (taken, Ok(None)),
+            Ok((taken, Some(piece))) if !self.frames.is_judging() => (taken, Ok(self.skim(piece))),
+            Ok((taken, Some(piece))) if piece.header.opcode.is_control() => (taken, self.control(piece)),
+            Ok((taken, Some(_))) if self.discarding => (taken, Ok(None)),
+            Ok((taken, Some(piece))) => (taken, self.data(piece)),
+            Err(violation) => {
+                self.discard();
+                self.frames.stop_judging();
+                (0, Err(violation))
+            }
+        }
+    }
+
+    fn data<'a>(&mut self, mut piece: Piece<'a>) -> Result<Option<Item<'a>>, Violation> {
+        let Header { fin, opcode, len, .. } = piece.header;
+        let ends = fin && piece.is_last();
+        if piece.is_first {
+            let before = match (opcode, &self.data) {
+                (Opcode::Continuation, None) => return Err(Violation::NothingToContinue),
+                (Opcode::Continuation, Some(data)) => data.declared,
+                (_, Some(_)) => return Err(Violation::UnfinishedMessage),
+                (_, None) => 0,
+            };
+            let declared = before.saturating_add(len);
+            if declared > self.message_bytes as u64 {
+                return Err(Violation::TooBig);
+            }
+            match &mut self.data {
+                Some(data) => data.declared = declared,
+                // The common case: a message in one frame, all of it there.
+                None if ends => {
+                    piece.unmask();
+                    return Message::whole(opcode, piece.payload).map(|message| Some(Item::Message(message)));
+                }
+                None => self.data = Some(Box::new(Assembly::new(opcode, declared))),
+            }
+        }
+        piece.unmask();
+        // Without an assembly the message was refused before, and what is left of it is skipped.
+        let Some(data) = &mut self.data else { return Ok(None) };
+        data.push(piece.payload, self.message_bytes)?;
+        if !ends {
+            return Ok(None);
+        }
+        let Some(data) = self.data.take() else { return Ok(None) };
+        data.finish().map(|message| Some(Item::Message(message)))
+    }
+
+    fn control<'a>(&mut self, mut piece: Piece<'a>) -> Result<Option<Item<'a>>, Violation> {
+        piece.unmask();
+        let opcode = piece.header.opcode;
+        let payload = if piece.is_first && piece.is_last() {
+            Cow::Borrowed(&*piece.payload)
+        } else {
+            // The header was judged: no more than MAX_CONTROL bytes come together here.
+            debug_assert!(self.control.len() + piece.payload.len() <= MAX_CONTROL);
+            self.control.extend_from_slice(piece.payload);
+            if !piece.is_last() {
+                return Ok(None);
+            }
+            Cow::Owned(std::mem::take(&mut self.control))
+        };
+        Ok(Some(match opcode {
+            Opcode::Close => close(&payload, self.sender),
+            Opcode::Ping => Item::Ping(payload),
+            Opcode::Pong | Opcode::Continuation | Opcode::Text | Opcode::Binary => Item::Pong,
+        }))
+    }
+
+    /// The Close of a peer that broke a rule, however it is made: as much of it as a Close may hold.
+    fn skim(&mut self, mut piece: Piece<'_>) -> Option<Item<'static>> {
+        if piece.header.opcode != Opcode::Close {
+            return None;
+        }
+        piece.unmask();
+        let room = (MAX_CONTROL - self.control.len()).min(piece.payload.len());
+        self.control.extend_from_slice(&piece.payload[..room]);
+        piece.is_last().then(|| close(&std::mem::take(&mut self.control), self.sender))
+    }
+}
+
+/// RFC 6455 §5.5.1: nothing, or two bytes of code and a reason in UTF-8.
+fn close(payload: &[u8], sender: Role) -> Item<'static> {
+    let none = |code, violation| Item::Close(SeenClose { code, reason: CloseReason::EMPTY }, violation);
+    let (code, reason) = match payload {
+        [] => return none(Observed::NoStatus, None),
+        [_] => return none(Observed::NoStatus, Some(Violation::CloseOneByte)),
+        [a, b, reason @ ..] => (u16::from_be_bytes([*a, *b]), reason),
+    };
+    let observed = Observed::from_wire(Some(code), sender);
+    // 1010 is for clients only, but from a server it is understood all the same (RFC 6455 §7.4.1).
+    let illegal = CloseCode::new(code, Role::Client).err().map(|_| Violation::CloseCode(code));
+    match std::str::from_utf8(reason).map(|reason| CloseReason::new(reason.to_owned())) {
+        Ok(Ok(reason)) => Item::Close(SeenClose { code: observed, reason }, illegal),
+        // A control frame holds no more than 125 bytes, so only the encoding can be at fault.
+        Ok(Err(_)) | Err(_) => none(observed, illegal.or(Some(Violation::CloseReasonNotUtf8))),
+    }
+}
+
+impl<'a> Message<'a> {
+    fn whole(opcode: Opcode, payload: &'a [u8]) -> Result<Self, Violation> {
+        if opcode == Opcode::Text {
+            let text = std::str::from_utf8(payload).map_err(|_| Violation::TextNotUtf8)?;
+            Ok(Self::Text(Cow::Borrowed(text)))
+        } else {
+            Ok(Self::Binary(Cow::Borrowed(payload)))
+        }
+    }
+
+    /// Bytes of payload.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(bytes) => bytes.len(),
+        }
+    }
+
+    /// Whether there is no payload.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A message that has begun and not ended, in one buffer however many fragments it comes in.
+#[derive(Debug)]
+struct Assembly {
+    content: Content,
+    /// What its frames have declared so far: this is what the limit is about, not what memory follows.
+    declared: u64,
+}
+
+#[derive(Debug)]
+enum Content {
+    Text(Utf8),
+    Binary(Vec<u8>),
+}
+
+impl Assembly {
+    fn new(opcode: Opcode, declared: u64) -> Self {
+        let content = if opcode == Opcode::Text { Content::Text(Utf8::default()) } else { Content::Binary(Vec::new()) };
+        Self { content, declared }
+    }
+
+    fn push(&mut self, bytes: &[u8], limit: usize) -> Result<(), Violation> {
+        match &mut self.content {
+            Content::Binary(all) => {
+                if let Some(more) = growth(all.len(), all.capacity(), bytes.len(), limit) {
+                    all.reserve_exact(more);
+                }
+                all.extend_from_slice(bytes);
+                Ok(())
+            }
+            Content::Text(all) => all.push(bytes, limit),
+        }
+    }
+
+    fn finish(self) -> Result<Message<'static>, Violation> {
+        Ok(match self.content {
+            Content::Binary(all) => Message::Binary(Cow::Owned(all)),
+            Content::Text(Utf8 { text, pending_len: 0, .. }) => Message::Text(Cow::Owned(text)),
+            Content::Text(_) => return Err(Violation::TextNotUtf8),
+        })
+    }
+}
+
+/// How much to reserve so that a buffer of `len` takes `more`: doubling, but never past the limit of a message.
+fn growth(len: usize, capacity: usize, more: usize, limit: usize) -> Option<usize> {
+    let needed = len + more;
+    (needed > capacity).then(|| needed.max((2 * capacity).min(limit)) - len)
+}
+
+/// Text that is checked as it arrives: the first byte that cannot belong to UTF-8 fails it.
+#[derive(Debug, Default)]
+struct Utf8 {
+    text: String,
+    /// The beginning of a character whose rest has not arrived.
+    pending: [u8; 4],
+    pending_len: usize,
+}
+
+impl Utf8 {
+    fn push(&mut self, mut bytes: &[u8], limit: usize) -> Result<(), Violation> {
+        while self.pending_len > 0 {
+            let Some((&next, rest)) = bytes.split_first() else { return Ok(()) };
+            bytes = rest;
+            self.pending[self.pending_len] = next;
+            self.pending_len += 1;
+            self.settle(limit)?;
+        }
+        let (whole, begun) = bytes.split_at(bytes.len() - unfinished(bytes));
+        let whole = std::str::from_utf8(whole).map_err(|_| Violation::TextNotUtf8)?;
+        self.append(whole, limit);
+        self.pending[..begun.len()].copy_from_slice(begun);
+        self.pending_len = begun.len();
+        if begun.is_empty() { Ok(()) } else { self.settle(limit) }
+    }
+
+    /// Appends the pending character if it is whole; fails if it can never be.
+    fn settle(&mut self, limit: usize) -> Result<(), Violation> {
+        let pending = self.pending;
+        match std::str::from_utf8(&pending[..self.pending_len]) {
+            Ok(character) => {
+                self.append(character, limit);
+                self.pending_len = 0;
+                Ok(())
+            }
+            Err(error) if error.error_len().is_none() => Ok(()),
+            Err(_) => Err(Violation::TextNotUtf8),
+        }
+    }
+
+    fn append(&mut self, text: &str, limit: usize) {
+        if let Some(more) = growth(self.text.len(), self.text.capacity(), text.len(), limit) {
+            self.text.reserve_exact(more);
+        }
+        self.text.push_str(text);
+    }
+}
+
+/// How many bytes at the end begin a character without finishing it.
+fn unfinished(bytes: &[u8]) -> usize {
+    for back in 1..=bytes.len().min(3) {
+        let needs = match bytes[bytes.len() - back] {
+            0x80..=0xBF => continue,
+            0xC0..=0xDF => 2,
+            0xE0..=0xEF => 3,
+            0xF0..=0xFF => 4,
+            0x00..=0x7F => 1,
+        };
+        return if needs > back { back } else { 0 };
+    }
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame;
+    use proptest::prelude::*;
+
+    const KEY: [u8; 4] = [0xA5, 0x5A, 0x0F, 0xF0];
+
+    fn piece(fin: bool, opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
+        Header { fin, opcode, mask: Some(KEY), len: payload.len() as u64 }.write(out);
+        let start = out.len();
+        out.extend_from_slice(payload);
+        frame::mask(&mut out[start..], KEY, 0);
+    }
+
+    /// Feeds `wire` in steps of `step` bytes; the items, as text, up to the first violation.
+    fn decode(wire: &[u8], step: usize, limit: usize) -> Vec<String> {
+        feed(wire, step, limit, false)
+    }
+
+    /// As [`decode`], and what is found after the violation.
+    fn decode_on(wire: &[u8], step: usize, limit: usize) -> Vec<String> {
+        feed(wire, step, limit, true)
+    }
+
+    fn feed(wire: &[u8], step: usize, limit: usize, goes_on: bool) -> Vec<String> {
+        let mut decoder = Decoder::new(Role::Client, limit);
+        let mut seen = Vec::new();
+        for chunk in wire.chunks(step) {
+            let mut chunk = chunk.to_vec();
+            let mut at = 0;
+            while at < chunk.len() {
+                let (taken, item) = decoder.next(&mut chunk[at..]);
+                at += taken;
+                match item {
+                    Ok(item) => {
+                        assert!(taken > 0, "no progress");
+                        seen.extend(item.map(|item| match item {
+                            Item::Message(Message::Text(text)) => format!("text {text}"),
+                            item => format!("{item:?}"),
+                        }));
+                    }
+                    Err(violation) => {
+                        seen.push(format!("{violation:?}"));
+                        if !goes_on {
+                            return seen;
+                        }
+                        decoder.discard();
+                    }
+                }
+            }
+        }
+        seen
+    }
+
+    #[test]
+    fn control_frames_may_stand_between_fragments() {
+        let mut wire = Vec::new();
+        piece(false, Opcode::Text, "grü".as_bytes(), &mut wire);
+        piece(true, Opcode::Ping, b"?", &mut wire);
+        piece(true, Opcode::Continuation, b"n", &mut wire);
+        for step in 1..=wire.len() {
+            assert_eq!(decode(&wire, step, 100), ["Ping([63])", "text grün"], "step {step}");
+        }
+    }
+
+    #[test]
+    fn the_order_of_fragments_is_kept() {
+        let mut wire = Vec::new();
+        piece(true, Opcode::Continuation, b"", &mut wire);
+        assert_eq!(decode(&wire, 100, 100), ["NothingToContinue"]);
+        wire.clear();
+        piece(false, Opcode::Text, b"a", &mut wire);
+        piece(true, Opcode::Binary, b"b", &mut wire);
+        assert_eq!(decode(&wire, 100, 100), ["UnfinishedMessage"]);
+    }
+
+    #[test]
+    fn the_limit_counts_all_fragments_and_judges_the_header_alone() {
+        let mut wire = Vec::new();
+        piece(false, Opcode::Binary, &[0; 60], &mut wire);
+        piece(true, Opcode::Continuation, &[0; 41], &mut wire);
+        // The last 41 bytes never arrive, and need not.
+        let header_only = wire.len() - 41;
+        assert_eq!(decode(&wire[..header_only], 100, 100), ["TooBig"]);
+        let huge = [0x82, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0];
+        assert_eq!(decode(&huge, 100, 100), ["TooBig"]);
+    }
+
+    #[test]
+    fn text_fails_at_the_byte_that_is_wrong() {
+        let mut wire = Vec::new();
+        piece(false, Opcode::Text, &[b'a', 0xF4], &mut wire);
+        piece(false, Opcode::Continuation, &[0x90], &mut wire);
+        assert_eq!(decode(&wire, 100, 100), ["TextNotUtf8"], "no more than U+10FFFF, seen at the second byte");
+        wire.clear();
+        piece(true, Opcode::Text, &[b'a', 0xE2, 0x82], &mut wire);
+        assert_eq!(decode(&wire, 3, 100), ["TextNotUtf8"], "ends inside a character");
+    }
+
+    #[test]
+    fn a_close_is_read_strictly() {
+        let close = |payload: &[u8]| {
+            let mut wire = Vec::new();
+            piece(true, Opcode::Close, payload, &mut wire);
+            decode(&wire, 100, 100).remove(0)
+        };
+        assert!(close(b"").contains("NoStatus"));
+        assert!(close(&[3]).contains("CloseOneByte"));
+        assert!(close(&1006_u16.to_be_bytes()).contains("CloseCode(1006)"));
+        assert!(close(&[0x0F, 0xA3, 0xFF]).contains("CloseReasonNotUtf8"));
+        assert_eq!(
+            close(&[0x0F, 0xA3, b'x']),
+            r#"Close(SeenClose { code: Code(CloseCode(4003)), reason: CloseReason("x") }, None)"#
+        );
+    }
+
+    #[test]
+    fn a_refused_message_can_be_skipped_up_to_the_close() {
+        let mut wire = Vec::new();
+        piece(false, Opcode::Binary, &[7; 200], &mut wire);
+        piece(false, Opcode::Continuation, &[7; 200], &mut wire);
+        piece(true, Opcode::Close, &[], &mut wire);
+        let mut decoder = Decoder::new(Role::Client, 100);
+        let (at, item) = decoder.next(&mut wire[..50]);
+        assert_eq!(item, Err(Violation::TooBig));
+        decoder.discard();
+        let mut rest = &mut wire[at..];
+        loop {
+            assert!(!rest.is_empty(), "the Close was not found");
+            let (taken, item) = decoder.next(rest);
+            if matches!(item, Ok(Some(Item::Close(..)))) {
+                break;
+            }
+            assert_eq!(item, Ok(None));
+            rest = &mut rest[taken..];
+        }
+    }
+
+    #[test]
+    fn after_a_broken_header_nothing_is_found_but_the_close() {
+        let key = [0; 4];
+        let broken = [
+            ("ReservedBit", [&[0xC1, 0x82], &key[..], b"ab"].concat()),
+            ("UnknownOpcode(3)", [&[0x83, 0x82], &key[..], b"ab"].concat()),
+            ("Unmasked", vec![0x81, 0x02, b'a', b'b']),
+            ("FragmentedControl", [&[0x09, 0x82], &key[..], b"ab"].concat()),
+            ("LongControl", [&[0x89, 0xFE, 0, 126], &key[..], &[0x88; 126]].concat()),
+            ("LengthNotMinimal", [&[0x81, 0xFE, 0, 2], &key[..], b"ab"].concat()),
+        ];
+        for (violation, mut wire) in broken {
+            piece(true, Opcode::Ping, b"x", &mut wire);
+            piece(true, Opcode::Text, &[0xFF], &mut wire);
+            piece(true, Opcode::Close, &[0x0F, 0xA3, b'x'], &mut wire);
+            for step in 1..=wire.len() {
+                let seen = decode_on(&wire, step, 1_000);
+                assert_eq!(seen.len(), 2, "{violation}, step {step}: {seen:?}");
+                assert_eq!(seen[0], violation);
+                assert!(seen[1].starts_with("Close(SeenClose { code: Code(CloseCode(4003))"), "{}", seen[1]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_close_that_breaks_a_rule_is_a_close_all_the_same() {
+        let mut long = [&[0x88, 0xFE, 1, 0], &[0; 4][..], &1000_u16.to_be_bytes()].concat();
+        long.extend([b'x'; 254]);
+        let closes = [
+            (vec![0x88, 0x00], "Unmasked", "NoStatus"),
+            ([&[0x08, 0x80], &[0; 4][..]].concat(), "FragmentedControl", "NoStatus"),
+            ([&[0xC8, 0x82], &[0; 4][..], &[0x03, 0xE8]].concat(), "ReservedBit", "Code(CloseCode(1000))"),
+            (long, "LongControl", "Code(CloseCode(1000))"),
+        ];
+        for (wire, violation, code) in closes {
+            for step in 1..=wire.len() {
+                let seen = decode_on(&wire, step, 100);
+                assert_eq!((seen.len(), &*seen[0]), (2, violation), "step {step}: {seen:?}");
+                assert!(seen[1].starts_with(&format!("Close(SeenClose {{ code: {code}")), "{}", seen[1]);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_cut_of_any_text_is_the_same_text(
+            text in "\\PC{0,80}",
+            fragments in prop::collection::vec(0usize..12, 0..20),
+            step in 1usize..50,
+        ) {
+            let bytes = text.as_bytes();
+            let mut wire = Vec::new();
+            let (mut at, mut opcode) = (0, Opcode::Text);
+            for size in fragments {
+                let end = (at + size).min(bytes.len());
+                piece(false, opcode, &bytes[at..end], &mut wire);
+                (at, opcode) = (end, Opcode::Continuation);
+            }
+            piece(true, opcode, &bytes[at..], &mut wire);
+            prop_assert_eq!(decode(&wire, step, 1000), [format!("text {text}")]);
+        }
+
+        #[test]
+        fn utf8_is_judged_as_the_standard_library_does(bytes: Vec<u8>, step in 1usize..5) {
+            let mut wire = Vec::new();
+            piece(true, Opcode::Text, &bytes, &mut wire);
+            let expected = match std::str::from_utf8(&bytes) {
+                Ok(text) => format!("text {text}"),
+                Err(_) => "TextNotUtf8".to_owned(),
+            };
+            prop_assert_eq!(decode(&wire, step, 1000), [expected]);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes: Vec<u8>, step in 1usize..9) {
+            decode_on(&bytes, step, 64);
+        }
+    }
+}

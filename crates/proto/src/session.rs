@@ -1,0 +1,688 @@
+//! The session machine: all that can happen between the upgrade and the end, in one place.
+//!
+//! ```text
+//!              ready()                close() · violation · deadline · the peer's Close
+//!  Connecting ────────► Open ─────────────────────────────► Closing ─────────────► Closed
+//!      │                  │                                    │                     ▲
+//!      └──────────────────┴── lost() · end of input ───────────┴─────────────────────┘
+//! ```
+//!
+//! | state | reads | writes | leaves when |
+//! |---|---|---|---|
+//! | Connecting | messages, under tighter limits | anything | `ready`, or any ending; `timeout` at the deadline |
+//! | Open | messages | anything | any ending |
+//! | Closing, Close not yet written | the peer's Close | the backlog, then the last word | the last word is written |
+//! | Closing, Close written | the peer's Close | nothing | peer's Close or end of input; deadline |
+//! | Closed | nothing | nothing | – |
+//!
+//! The shell reads and writes the socket, keeps the clock, and asks [`Session::step`] what to do next. At most one
+//! Close is ever written and nothing after it; each session has exactly one [`Ending`].
+
+use crate::frame::{self, Opcode};
+use crate::limits::{Limits, Meter};
+use crate::message::{Decoder, Item, Message};
+use crate::violation::Violation;
+use saywhy_codes::catalogue::{GOING_AWAY, POLICY_VIOLATION, TIMEOUT, UNAUTHORIZED};
+use saywhy_codes::{
+    Cause, CloseCode, CloseFrame, CloseReason, EndCause, Ending, ErrorMessage, Loss, Observed, Party, Role, SeenClose,
+    Stage,
+};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where a session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Upgraded, not yet `ready`.
+    Connecting,
+    /// Ready.
+    Open,
+    /// The ending has begun.
+    Closing,
+    /// Over.
+    Closed,
+}
+
+/// How one side ends a session.
+#[derive(Debug)]
+pub struct Farewell {
+    /// What is said.
+    pub words: Words,
+    /// What went wrong inside, for the record only.
+    pub private: Option<Cause>,
+    /// Whether it goes out ahead of what is queued, which is then dropped.
+    pub urgent: bool,
+}
+
+/// What a farewell says.
+#[derive(Debug)]
+pub enum Words {
+    /// An error: its message, where one can be sent, and the Close that stands for it.
+    Error {
+        /// The public side.
+        error: ErrorMessage,
+        /// The id under which peer and operator find it; the connection's own where there is no other.
+        request_id: Option<String>,
+    },
+    /// A Close only; `None` is a Close without a code.
+    Close(Option<CloseFrame>),
+}
+
+impl Farewell {
+    /// Ends with an error, after what is queued.
+    pub fn error(error: impl Into<ErrorMessage>) -> Self {
+        Self { words: Words::Error { error: error.into(), request_id: None }, private: None, urgent: false }
+    }
+
+    /// Ends with a Close and nothing else, after what is queued.
+    pub fn close(close: Option<CloseFrame>) -> Self {
+        Self { words: Words::Close(close), private: None, urgent: false }
+    }
+
+    /// Ends as an application does that is done: 1000.
+    pub fn done() -> Self {
+        Self::close(Some(CloseFrame { code: CloseCode::NORMAL, reason: CloseReason::EMPTY }))
+    }
+
+    /// Ends a connection that was not `ready` in time.
+    pub fn unready() -> Self {
+        Self::error(TIMEOUT.say("The connection was not ready in time"))
+    }
+
+    /// Adds the private side.
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<Cause>) -> Self {
+        self.private = Some(cause.into());
+        self
+    }
+
+    /// Adds the id of the request that led to it.
+    #[must_use]
+    pub fn in_reply_to(mut self, id: Option<String>) -> Self {
+        if let Words::Error { request_id, .. } = &mut self.words {
+            *request_id = id;
+        }
+        self
+    }
+
+    /// Sends it ahead of what is queued.
+    #[must_use]
+    pub fn urgent(mut self) -> Self {
+        self.urgent = true;
+        self
+    }
+}
+
+/// How an endpoint words its errors: the one place that knows dialect, ids and the time of day.
+pub trait Phrase {
+    /// The message that goes before the Close, if one does, and the Close.
+    fn farewell(&self, error: &ErrorMessage, request_id: Option<&str>) -> (Option<String>, CloseFrame);
+
+    /// The message that says that the peer's permission to be here ends soon, if there is one.
+    fn expiring(&self, left: Duration) -> Option<String>;
+}
+
+/// The code with which a Close is answered; `None` is a Close without one.
+fn echo(code: Observed, role: Role) -> Option<CloseFrame> {
+    let code = match code {
+        // 1010 is a client's to say; a server acknowledges it with 1000.
+        Observed::Code(code) => CloseCode::new(code.as_u16(), role).unwrap_or(CloseCode::NORMAL),
+        // Not its sender's to say, but understood.
+        Observed::Illegal(code) => CloseCode::new(code, role).ok()?,
+        Observed::NoStatus | Observed::Abnormal | Observed::TlsHandshake => return None,
+    };
+    Some(CloseFrame { code, reason: CloseReason::EMPTY })
+}
+
+/// A message, and whether it came too fast.
+#[derive(Debug)]
+pub struct Delivery<'a> {
+    /// The message.
+    pub message: Message<'a>,
+    /// How long to wait until the next may come, when this one was too much. It is to be refused, not processed.
+    pub over_limit: Option<Duration>,
+}
+
+/// What the shell does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Go on: read, write, and wake at [`Session::deadline`].
+    Continue,
+    /// The closing handshake is complete: end the connection in good order.
+    Finish,
+    /// There is nothing left to wait for: drop the connection.
+    Abandon,
+}
+
+/// One end of a WebSocket connection, from the upgrade to the end.
+pub struct Session {
+    role: Role,
+    state: State,
+    limits: Arc<Limits>,
+    decoder: Decoder,
+    /// The peer has said Close: what follows is not part of the protocol any more.
+    deaf: bool,
+    /// Keys for what a client sends; a server masks nothing.
+    keys: Option<Box<dyn FnMut() -> [u8; 4] + Send>>,
+    started: Duration,
+    last_read: Duration,
+    last_message: Duration,
+    next_ping: Option<Duration>,
+    unfinished_since: Option<Duration>,
+    /// When the peer's permission to be here ends, and when it is told, as long as it has not been.
+    expires: Option<Expiry>,
+    expiring: Option<Duration>,
+    /// Something waits to be written and the peer takes nothing.
+    stalled_since: Option<Duration>,
+    close_by: Option<Duration>,
+    /// Pongs that wait to be written, as frames.
+    pongs: Vec<u8>,
+    ping_due: bool,
+    was_ready: bool,
+    meters: Option<Box<Meters>>,
+    errors: Option<Box<Meter>>,
+    farewell: Option<Box<Farewell>>,
+    record: Option<Box<Record>>,
+    /// Something was handed out by [`Session::transmit`] that the shell has not written yet.
+    unwritten: bool,
+    /// Both sides have had their say.
+    complete: bool,
+    next: Step,
+}
+
+/// Made at the first message, so that a connection that only listens does not pay for it.
+struct Meters {
+    messages: Option<Meter>,
+    control: Option<Meter>,
+}
+
+#[derive(Clone, Copy)]
+struct Expiry {
+    at: Duration,
+    warn_at: Option<Duration>,
+}
+
+/// Pongs that wait are at most about this long together.
+const PONG_BYTES: usize = 4 * 1024;
+
+/// How long before its end a peer is told of it; half the time that is left where that is less.
+const EXPIRY_NOTICE: Duration = Duration::from_secs(30);
+
+/// What the ending will say, as far as it is known.
+#[derive(Default)]
+struct Record {
+    cause: Option<EndCause>,
+    request_id: Option<String>,
+    private: Option<Cause>,
+    sent: Option<SeenClose>,
+    received: Option<SeenClose>,
+    first_close: Option<Party>,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("role", &self.role).field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// A server's end of a connection that was upgraded at `now`.
+    pub fn server(limits: Arc<Limits>, now: Duration) -> Self {
+        Self::new(Role::Server, None, limits, now)
+    }
+
+    /// A client's end, with a source of masking keys that nobody can predict (RFC 6455 §5.3).
+    pub fn client(limits: Arc<Limits>, keys: impl FnMut() -> [u8; 4] + Send + 'static, now: Duration) -> Self {
+        Self::new(Role::Client, Some(Box::new(keys)), limits, now)
+    }
+
+    fn new(role: Role, keys: Option<Box<dyn FnMut() -> [u8; 4] + Send>>, limits: Arc<Limits>, now: Duration) -> Self {
+        let peer = match role {
+            Role::Client => Role::Server,
+            Role::Server => Role::Client,
+        };
+        Self {
+            role,
+            state: State::Connecting,
+            decoder: Decoder::new(peer, limits.early_message_bytes.min(limits.message_bytes)),
+            deaf: false,
+            keys,
+            started: now,
+            last_read: now,
+            last_message: now,
+            next_ping: (!limits.heartbeat.is_zero()).then(|| now + limits.heartbeat),
+            unfinished_since: None,
+            expires: None,
+            expiring: None,
+            stalled_since: None,
+            close_by: None,
+            pongs: Vec::new(),
+            ping_due: false,
+            was_ready: false,
+            meters: None,
+            errors: None,
+            farewell: None,
+            record: None,
+            unwritten: false,
+            complete: false,
+            next: Step::Continue,
+            limits,
+        }
+    }
+
+    /// Where the session is.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// What the shell does next. After anything but [`Step::Continue`], take the [`Ending`].
+    pub fn step(&self) -> Step {
+        self.next
+    }
+
+    /// The server said `ready`: from here on the session is open.
+    pub fn ready(&mut self, now: Duration) {
+        if self.state == State::Connecting {
+            self.state = State::Open;
+            self.was_ready = true;
+            self.last_message = now;
+            self.decoder.set_message_bytes(self.limits.message_bytes);
+        }
+    }
+
+    /// The peer may stay until `at`: it is told in time, and may be given longer by another call.
+    pub fn expires(&mut self, at: Duration, now: Duration) {
+        let left = at.saturating_sub(now);
+        self.expires = Some(Expiry { at, warn_at: Some(at.saturating_sub(EXPIRY_NOTICE.min(left / 2))) });
+        self.expiring = None;
+    }
+
+    // ---- input ---------------------------------------------------------------------------------------------
+
+    /// Takes bytes that arrived, which are unmasked in place; says how many it took, and a message if one is whole.
+    /// Call it again with the rest until all are taken.
+    pub fn receive<'a>(&mut self, bytes: &'a mut [u8], now: Duration) -> (usize, Option<Delivery<'a>>) {
+        self.last_read = now;
+        if self.deaf || self.state == State::Closed {
+            return (bytes.len(), None);
+        }
+        let (taken, item) = self.decoder.next(bytes);
+        let delivery = match item {
+            Ok(None) => None,
+            Ok(Some(Item::Message(message))) => self.message(message, now),
+            Ok(Some(Item::Ping(payload))) => {
+                if self.control_allowed(now) {
+                    self.pong(&payload);
+                }
+                None
+            }
+            Ok(Some(Item::Pong)) => {
+                self.control_allowed(now);
+                None
+            }
+            Ok(Some(Item::Close(close, violation))) => {
+                self.peer_closed(close, violation, now);
+                None
+            }
+            Err(violation) => {
+                self.violated(violation, now);
+                None
+            }
+        };
+        self.unfinished_since = match self.unfinished_since {
+            _ if !self.decoder.is_inside_message() => None,
+            None => Some(now),
+            since => since,
+        };
+        (taken, delivery)
+    }
+
+    fn message<'a>(&mut self, message: Message<'a>, now: Duration) -> Option<Delivery<'a>> {
+        if self.state == State::Closing {
+            return None;
+        }
+        self.last_message = now;
+        let meter = self.meters(now).messages.as_ref();
+        let over_limit = meter.and_then(|meter| meter.check(now).err());
+        Some(Delivery { message, over_limit })
+    }
+
+    /// Answers a Ping, and all of them as long as the peer takes the answers; otherwise only the latest
+    /// (RFC 6455 §5.5.3), so that they cannot pile up.
+    fn pong(&mut self, payload: &[u8]) {
+        if self.stalled_since.is_some() || self.pongs.len() >= PONG_BYTES {
+            self.pongs.clear();
+        }
+        let key = self.key();
+        frame::write(Opcode::Pong, payload, key, &mut self.pongs);
+    }
+
+    fn control_allowed(&mut self, now: Duration) -> bool {
+        let allowed = self.meters(now).control.as_ref().is_none_or(|meter| meter.check(now).is_ok());
+        if !allowed {
+            self.violated(Violation::ControlFlood, now);
+        }
+        allowed
+    }
+
+    fn meters(&mut self, now: Duration) -> &Meters {
+        let limits = &self.limits;
+        self.meters.get_or_insert_with(|| {
+            Box::new(Meters { messages: limits.message_meter(now), control: limits.control_meter(now) })
+        })
+    }
+
+    fn violated(&mut self, violation: Violation, now: Duration) {
+        self.decoder.discard();
+        // Urgent: a peer that breaks the protocol gets its answer, not what was queued for it.
+        let mut message = violation.message();
+        if violation == Violation::TooBig {
+            message = message.detail("limit_bytes", self.decoder.message_bytes() as i64);
+        }
+        self.close(Farewell::error(message).urgent(), now);
+    }
+
+    /// RFC 6455 §5.5.1: a Close is answered with a Close of the same code; an illegal one with 1002.
+    fn peer_closed(&mut self, close: SeenClose, violation: Option<Violation>, now: Duration) {
+        self.deaf = true;
+        let echo = echo(close.code, self.role);
+        let record = self.record();
+        record.received = Some(close);
+        if record.sent.is_some() {
+            return self.both_closed();
+        }
+        record.first_close = Some(Party::Peer);
+        if let Some(farewell) = self.farewell.as_mut().filter(|farewell| matches!(farewell.words, Words::Error { .. }))
+        {
+            // What went wrong before the Close came is still said, in the answer.
+            farewell.urgent = true;
+            return;
+        }
+        // The error is said in the Close alone: no message may follow the peer's Close.
+        let (cause, farewell) = match violation {
+            Some(violation) => (EndCause::Error(violation.error()), Farewell::error(violation.message())),
+            None => (EndCause::PeerClosed, Farewell::close(echo)),
+        };
+        self.begin_closing(cause, farewell.urgent(), now);
+    }
+
+    /// The peer ended its side of the connection.
+    pub fn end_of_input(&mut self) {
+        let said = self.record.as_ref().is_some_and(|record| record.sent.is_some());
+        if said { self.end(Step::Finish) } else { self.lost(Loss::Eof) }
+    }
+
+    /// The connection broke.
+    pub fn lost(&mut self, loss: Loss) {
+        if self.state != State::Closed {
+            // A cause that was there before is why it broke; the loss only cut the farewell short.
+            self.record().cause.get_or_insert(EndCause::Lost(loss));
+            self.end(Step::Abandon);
+        }
+    }
+
+    /// The shell does not read at present, by its own choice: the peer's silence means nothing.
+    pub fn not_reading(&mut self, now: Duration) {
+        self.last_read = now;
+        self.unfinished_since = self.unfinished_since.map(|_| now);
+    }
+
+    // ---- ending --------------------------------------------------------------------------------------------
+
+    /// Begins to end the session. The first farewell stands; later ones change nothing.
+    pub fn close(&mut self, farewell: Farewell, now: Duration) {
+        if matches!(self.state, State::Closing | State::Closed) {
+            return;
+        }
+        let cause = match &farewell.words {
+            Words::Error { error, .. } => EndCause::Error(error.error()),
+            Words::Close(_) => EndCause::Finished,
+        };
+        self.begin_closing(cause, farewell, now);
+    }
+
+    /// Counts one error that the peer was told of; past the budget the session ends with `policy_violation`.
+    pub fn fault(&mut self, now: Duration) {
+        if self.errors.is_none() {
+            self.errors = self.limits.error_meter(now).map(Box::new);
+        }
+        if self.errors.as_ref().is_some_and(|meter| meter.check(now).is_err()) {
+            self.close(Farewell::error(POLICY_VIOLATION.say("Too many errors: the last one used up the budget")), now);
+        }
+    }
+
+    fn begin_closing(&mut self, cause: EndCause, farewell: Farewell, now: Duration) {
+        self.state = State::Closing;
+        self.record().cause = Some(cause);
+        self.farewell = Some(Box::new(farewell));
+        self.decoder.discard();
+        self.unfinished_since = None;
+        // Bounds what goes before the Close; once the Close is written, only the peer's is waited for.
+        self.close_by = Some(now + self.limits.write);
+    }
+
+    /// RFC 6455 §7.1.1: the server ends the TCP connection, at once; a client leaves that to the server.
+    fn both_closed(&mut self) {
+        self.complete = true;
+        if self.role == Role::Server && !self.unwritten {
+            self.end(Step::Finish);
+        }
+    }
+
+    fn end(&mut self, step: Step) {
+        self.state = State::Closed;
+        self.next = step;
+    }
+
+    fn record(&mut self) -> &mut Record {
+        self.record.get_or_insert_default()
+    }
+
+    /// The record of the ending, once, when the session is closed. A session that is given up before that is
+    /// recorded as unexplained.
+    pub fn take_ending(&mut self, now: Duration) -> Ending {
+        let record = self.record.take().map_or_else(Record::default, |record| *record);
+        let private = record.private.or_else(|| self.farewell.take().and_then(|farewell| farewell.private));
+        Ending {
+            stage: if self.was_ready { Stage::Session } else { Stage::Admission },
+            cause: record.cause.unwrap_or(EndCause::Unexplained),
+            request_id: record.request_id,
+            private,
+            confirmed: record.sent.is_some() && record.received.is_some(),
+            sent: record.sent,
+            received: record.received,
+            first_close: record.first_close,
+            lived: now.saturating_sub(self.started),
+        }
+    }
+
+    // ---- output --------------------------------------------------------------------------------------------
+
+    /// Whether application data may still be written: before our Close, and not past the peer's.
+    pub fn accepts_data(&self) -> bool {
+        match self.state {
+            State::Connecting | State::Open => true,
+            State::Closing => self.farewell.as_ref().is_some_and(|farewell| !farewell.urgent),
+            State::Closed => false,
+        }
+    }
+
+    /// Appends a data message to `out`, if one may still be written.
+    pub fn send(&mut self, message: &Message<'_>, out: &mut Vec<u8>) -> bool {
+        if !self.accepts_data() {
+            return false;
+        }
+        let (opcode, payload) = match message {
+            Message::Text(text) => (Opcode::Text, text.as_bytes()),
+            Message::Binary(bytes) => (Opcode::Binary, &**bytes),
+        };
+        // What is sent may be an answer, and a Ping may have come before the question.
+        self.write_pongs(out);
+        let key = self.key();
+        frame::write(opcode, payload, key, out);
+        true
+    }
+
+    fn write_pongs(&mut self, out: &mut Vec<u8>) {
+        if !self.pongs.is_empty() {
+            out.append(&mut std::mem::take(&mut self.pongs));
+        }
+    }
+
+    fn key(&mut self) -> Option<[u8; 4]> {
+        self.keys.as_mut().map(|keys| keys())
+    }
+
+    /// Appends to `out` what the protocol itself has to say: a Pong, a Ping, and the last word, which waits until
+    /// `backlog_is_empty` unless it is urgent. Call it after the application's data.
+    pub fn transmit(&mut self, backlog_is_empty: bool, phrase: &dyn Phrase, now: Duration, out: &mut Vec<u8>) {
+        if self.state == State::Closed || self.record.as_ref().is_some_and(|record| record.sent.is_some()) {
+            return;
+        }
+        self.write_pongs(out);
+        if std::mem::take(&mut self.ping_due) {
+            let key = self.key();
+            frame::write(Opcode::Ping, &[], key, out);
+        }
+        if let Some(left) = self.expiring.take()
+            && let Some(message) = phrase.expiring(left)
+        {
+            let key = self.key();
+            frame::write(Opcode::Text, message.as_bytes(), key, out);
+        }
+        match self.farewell.take() {
+            Some(farewell) if farewell.urgent || backlog_is_empty => self.last_word(*farewell, phrase, now, out),
+            waiting => self.farewell = waiting,
+        }
+    }
+
+    fn last_word(&mut self, farewell: Farewell, phrase: &dyn Phrase, now: Duration, out: &mut Vec<u8>) {
+        self.unwritten = true;
+        let received = self.record().received.is_some();
+        let (message, close) = match farewell.words {
+            Words::Error { error, request_id } => {
+                let (message, close) = phrase.farewell(&error, request_id.as_deref());
+                self.record().request_id = request_id;
+                (message, Some(close))
+            }
+            Words::Close(close) => (None, close),
+        };
+        if let Some(message) = message.filter(|_| !received) {
+            let key = self.key();
+            frame::write(Opcode::Text, message.as_bytes(), key, out);
+        }
+        let key = self.key();
+        frame::write_close(close.as_ref(), key, out);
+        let record = self.record();
+        record.private = farewell.private;
+        record.sent =
+            Some(close.map_or(SeenClose { code: Observed::NoStatus, reason: CloseReason::EMPTY }, Into::into));
+        record.first_close.get_or_insert(Party::Us);
+        self.close_by = Some(now + self.limits.close);
+        if received {
+            self.both_closed();
+        }
+    }
+
+    /// Says how the last write went: whether something still waits to be written, and whether the peer took any.
+    pub fn wrote(&mut self, waits: bool, progress: bool, now: Duration) {
+        self.stalled_since = match self.stalled_since {
+            _ if !waits => None,
+            Some(since) if !progress => Some(since),
+            _ => Some(now),
+        };
+        self.unwritten &= waits;
+        if self.complete {
+            self.both_closed();
+        }
+    }
+
+    // ---- time ----------------------------------------------------------------------------------------------
+
+    /// When to call [`Session::expire`], unless something else happens before.
+    pub fn deadline(&self) -> Option<Duration> {
+        let limits = &self.limits;
+        let stalled = self.stalled_since.map(|since| since + limits.write);
+        let open = match self.state {
+            State::Closed => return None,
+            State::Closing => [self.close_by, None, None, None],
+            State::Connecting => [Some(self.started + limits.ready), self.next_ping, self.unfinished_by(), None],
+            State::Open => {
+                let idle = (!limits.idle.is_zero()).then(|| self.last_message + limits.idle);
+                [self.expires_by(), self.next_ping, self.unfinished_by(), idle]
+            }
+        };
+        open.into_iter().chain([stalled]).flatten().min()
+    }
+
+    fn unfinished_by(&self) -> Option<Duration> {
+        self.unfinished_since.map(|since| since + self.limits.message)
+    }
+
+    /// What goes before the last word had its time: now it goes out ahead of that, or not at all.
+    fn stop_waiting(&mut self, now: Duration) {
+        match &mut self.farewell {
+            Some(farewell) if !farewell.urgent => {
+                farewell.urgent = true;
+                self.close_by = Some(now + self.limits.close);
+            }
+            _ => self.end(if self.complete { Step::Finish } else { Step::Abandon }),
+        }
+    }
+
+    fn expires_by(&self) -> Option<Duration> {
+        self.expires.map(|expiry| expiry.warn_at.unwrap_or(expiry.at))
+    }
+
+    fn expire_permission(&mut self, now: Duration) {
+        let Some(expiry) = &mut self.expires else { return };
+        let at = expiry.at;
+        if at > now {
+            expiry.warn_at = None;
+            self.expiring = Some(at - now);
+            return;
+        }
+        let error = UNAUTHORIZED.say("Your token has expired").detail("reason", "token_expired");
+        self.close(Farewell::error(error), now);
+    }
+
+    /// Does what is due at `now`.
+    pub fn expire(&mut self, now: Duration) {
+        let due = |at: Option<Duration>| at.is_some_and(|at| at <= now);
+        if self.state == State::Closed {
+            return;
+        }
+        if due(self.stalled_since.map(|since| since + self.limits.write)) {
+            return self.lost(Loss::WriteTimedOut);
+        }
+        if self.state == State::Closing {
+            if due(self.close_by) {
+                self.stop_waiting(now);
+            }
+            return;
+        }
+        if due(self.unfinished_by()) {
+            return self.violated(Violation::Unfinished, now);
+        }
+        if self.state == State::Connecting && due(Some(self.started + self.limits.ready)) {
+            return self.close(Farewell::unready(), now);
+        }
+        if self.state == State::Open && !self.limits.idle.is_zero() && due(Some(self.last_message + self.limits.idle)) {
+            return self.close(Farewell::error(GOING_AWAY.say("The connection was idle for too long")), now);
+        }
+        if self.state == State::Open && due(self.expires_by()) {
+            self.expire_permission(now);
+        }
+        if let Some(next_ping) = self.next_ping.filter(|at| self.state != State::Closing && *at <= now) {
+            let heartbeat = self.limits.heartbeat;
+            // Where we were late ourselves, the peer had no Ping to answer yet.
+            let was_asked = self.last_read < next_ping.saturating_sub(heartbeat);
+            if was_asked && now.saturating_sub(self.last_read) >= 2 * heartbeat {
+                return self.close(Farewell::error(TIMEOUT.say("No heartbeat was answered")).urgent(), now);
+            }
+            self.ping_due = true;
+            self.next_ping = Some(now + heartbeat);
+        }
+    }
+}
