@@ -1,0 +1,29 @@
+//! Sends back what it hears: the server that `conformance/autobahn` tests.
+//!
+//! `cargo run --release -p saywhy --example echo -- 127.0.0.1:3000`. The limits are those of production but for two:
+//! Autobahn sends messages of 16 MiB, and a thousand of them as fast as they come back.
+
+use axum::Router;
+use axum::response::Response;
+use axum::routing::any;
+use saywhy::{Admission, Gate, Limits, Settings};
+use std::sync::Arc;
+use tokio::net::TcpListener;
+
+async fn echo(admission: Admission) -> Response {
+    admission.accept(|session| session.each(|message| Some(message)))
+}
+
+fn settings() -> Settings {
+    let limits = Limits { message_bytes: 16 * 1024 * 1024, messages_per_s: 0, ..Limits::default() };
+    // Autobahn expects to hear its own words and no others.
+    Settings { envelope: false, limits: Arc::new(limits), ..Settings::default() }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> std::io::Result<()> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
+    let listener = TcpListener::bind(address).await?;
+    saywhy::serve(listener, Router::new().fallback(any(echo)).layer(Gate::new(settings())), std::future::pending())
+        .await
+}

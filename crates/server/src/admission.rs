@@ -1,0 +1,163 @@
+//! A connection that asks to be let in. Exactly one decision is made about it.
+
+use crate::gate::{self, Pending, Settings, Slot};
+use crate::outbox::Connection;
+use crate::refusal::Refusal;
+use crate::session::{self, Session};
+use crate::transport::{Driver, Io};
+use axum_core::extract::FromRequestParts;
+use axum_core::response::{IntoResponse, Response};
+use http::header::{AUTHORIZATION, COOKIE};
+use http::request::Parts;
+use http::{Request, StatusCode};
+use saywhy_codes::ErrorMessage;
+use saywhy_codes::catalogue::{BAD_REQUEST, INTERNAL_ERROR, RATE_LIMITED};
+use std::fmt;
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// A connection whose handshake is valid, from an origin that may connect. [`Admission::accept`] or
+/// [`Admission::refuse`] it; dropped undecided, it is refused with `internal_error`.
+///
+/// It is an axum extractor. Behind no [`Gate`](crate::Gate) it refuses everything, and says so in the log.
+#[derive(Clone)]
+pub struct Admission {
+    slot: Slot,
+    connection: Arc<Connection>,
+    token: Option<Arc<str>>,
+}
+
+impl Admission {
+    pub(crate) fn new<B>(request: &Request<B>, slot: Slot, bearer: Option<String>, settings: &Settings) -> Self {
+        let connection = gate::lock(&slot).as_ref().map(|pending| Arc::clone(&pending.connection));
+        // The slot was filled by the caller one line ago.
+        let connection = connection.unwrap_or_else(|| unreachable!("an admission without a connection"));
+        let token = bearer
+            .or_else(|| from_authorization(request))
+            .or_else(|| from_query(request))
+            .or_else(|| from_cookie(request, settings.token_cookie.as_deref()?));
+        Self { slot, connection, token: token.map(Into::into) }
+    }
+
+    pub(crate) fn take_pending(&self) -> Option<Pending> {
+        gate::lock(&self.slot).take()
+    }
+
+    /// The id by which the client and the operator know this connection.
+    pub fn id(&self) -> Uuid {
+        self.connection.id
+    }
+
+    /// The token, from whichever place the client put it: an offered subprotocol `saywhy.bearer.…`,
+    /// `Authorization: Bearer`, the query parameter `access_token`, or the configured cookie.
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
+    /// The path that was asked for, without its query.
+    pub fn path(&self) -> &str {
+        &self.connection.path
+    }
+
+    /// Where the connection comes from, when the server said so.
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.connection.peer
+    }
+
+    /// Says whose connection it is. The first identity stands.
+    ///
+    /// # Errors
+    /// `rate_limited` when the identity has as many connections as it may; with
+    /// [`Settings::one_per_identity`] the older ones end with `replaced` instead, when this one is let in.
+    pub fn identify(&self, user: &str) -> Result<(), Refusal> {
+        let user = self.connection.user.get_or_init(|| user.into());
+        let settings = self.connection.gate.settings();
+        let limit = if settings.one_per_identity { usize::MAX } else { settings.connections_per_identity };
+        if !self.connection.gate.house().live.identify(&self.connection, user, limit) {
+            return Err(Refusal::new(RATE_LIMITED.say("Too many connections of the same identity")));
+        }
+        Ok(())
+    }
+
+    /// Lets the connection in: answers 101, and when the route has done so runs `session` on a task of its own.
+    ///
+    /// When the future ends before the session does, or panics, the client is told so.
+    pub fn accept<F, R>(self, session: F) -> Response
+    where
+        F: FnOnce(Session) -> R + Send + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        let mut slot = gate::lock(&self.slot);
+        let Some(pending) = &mut *slot else {
+            // The gate answered already: this admission outlived its handler.
+            return Refusal::new(INTERNAL_ERROR).into_response();
+        };
+        // Begun by the gate: what goes wrong before the route has answered can still be a refusal that says so.
+        pending.accepted = Some(Box::new(|pending| tokio::spawn(run(pending, session)).abort_handle()));
+        pending.switching_protocols()
+    }
+
+    /// Does not let it in.
+    pub fn refuse(self, error: impl Into<ErrorMessage>) -> Refusal {
+        Refusal::new(error)
+    }
+}
+
+async fn run<F, R>(pending: Pending, session: F)
+where
+    F: FnOnce(Session) -> R + Send + 'static,
+    R: Future<Output = ()> + Send + 'static,
+{
+    let Pending { upgrade, connection, .. } = pending;
+    // Without one, the client was gone before the 101 could be written.
+    let Ok(upgraded) = upgrade.await else { return };
+    let connection = connection.answered();
+    let (io, early, held) = Io::from_hyper(upgraded);
+    let limits = Arc::clone(&connection.gate.settings().limits);
+    session::run(Driver::new(io, early, held, limits, connection), session).await;
+}
+
+impl<S: Sync> FromRequestParts<S> for Admission {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refusal> {
+        if let Some(admission) = parts.extensions.remove::<Self>() {
+            admission.connection.extracted();
+            return Ok(admission);
+        }
+        if crate::handshake::asks_for_websocket(&parts.headers) {
+            tracing::error!(path = parts.uri.path(), "no Gate in front of this route; hint: add .layer(Gate::new(…))");
+            return Err(Refusal::new(INTERNAL_ERROR));
+        }
+        let words = "This is a WebSocket: connect with ws:// or wss://";
+        Err(Refusal::new(BAD_REQUEST.say(words)).status(StatusCode::UPGRADE_REQUIRED))
+    }
+}
+
+/// Without the token.
+impl fmt::Debug for Admission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admission").field("id", &self.id()).field("path", &self.path()).finish_non_exhaustive()
+    }
+}
+
+fn from_authorization<B>(request: &Request<B>) -> Option<String> {
+    let value = request.headers().get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+}
+
+fn from_query<B>(request: &Request<B>) -> Option<String> {
+    let query = request.uri().query()?.as_bytes();
+    form_urlencoded::parse(query).find(|(key, _)| key == "access_token").map(|(_, token)| token.into_owned())
+}
+
+fn from_cookie<B>(request: &Request<B>, name: &str) -> Option<String> {
+    let cookies = request.headers().get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    cookies.flat_map(|line| line.split(';')).find_map(|pair| {
+        let (key, value) = pair.split_once('=')?;
+        (key.trim() == name).then(|| value.trim().to_owned())
+    })
+}

@@ -1,0 +1,47 @@
+//! The last word: which message and which Close stand for an error on this connection. Nothing else makes a Close.
+
+use crate::outbox::Connection;
+use jiff::Timestamp;
+use saywhy_codes::catalogue::SERVICE_RESTART;
+use saywhy_codes::{CloseCode, CloseFrame, CloseReason, ErrorMessage};
+use saywhy_proto::envelope::{self, ErrorData};
+use saywhy_proto::session::Phrase;
+use std::time::Duration;
+
+/// How a server words its endings on one connection.
+pub(crate) struct Voice<'a>(pub(crate) &'a Connection);
+
+impl Phrase for Voice<'_> {
+    fn farewell(&self, error: &ErrorMessage, request_id: Option<&str>) -> (Option<String>, CloseFrame) {
+        let dialect = &self.0.gate.settings().dialect;
+        let close = CloseFrame { code: dialect.close_code(error.error()), reason: error.reason() };
+        if !dialect.sends_message() || !self.0.json {
+            return (None, close);
+        }
+        // An ending that no request led to is found under the connection's own id.
+        let own = self.0.id.simple().to_string();
+        let id = request_id.unwrap_or(&own);
+        let message = if error.error() == SERVICE_RESTART && self.0.is_ready() {
+            goodbye(error, id)
+        } else {
+            envelope::error(error, true, id, &Timestamp::now())
+        };
+        (Some(message), close)
+    }
+
+    fn expiring(&self, left: Duration) -> Option<String> {
+        let data = serde_json::json!({ "expires_in_ms": left.as_millis() as u64 });
+        self.0.json.then(|| envelope::message("auth_expiring", &data, None, &Timestamp::now()).unwrap_or_default())
+    }
+}
+
+/// A Close that says nothing but its code.
+pub(crate) fn bare(code: CloseCode) -> CloseFrame {
+    CloseFrame { code, reason: CloseReason::EMPTY }
+}
+
+/// What goes before a planned Close: no fault of anyone's, so no `error`.
+fn goodbye(error: &ErrorMessage, id: &str) -> String {
+    let data = ErrorData { error, fatal: true };
+    envelope::message("goodbye", &data, Some(id), &Timestamp::now()).unwrap_or_default()
+}

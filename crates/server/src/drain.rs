@@ -1,0 +1,96 @@
+//! Draining: ending all sessions so that their clients come back at a pace of our choice.
+
+use crate::gate::Gate;
+use crate::outbox::Outbox;
+use rand::seq::SliceRandom;
+use saywhy_codes::Retry;
+use saywhy_codes::catalogue::SERVICE_RESTART;
+use saywhy_proto::Farewell;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// How to drain.
+#[derive(Clone, Copy, Debug)]
+pub struct DrainPlan {
+    /// When the first clients may come back.
+    pub retry_after: Duration,
+    /// Over how long they are spread: each is told a time of its own within it.
+    pub window: Duration,
+    /// When what is left is cut.
+    pub deadline: Duration,
+}
+
+impl Default for DrainPlan {
+    fn default() -> Self {
+        Self { retry_after: Duration::from_secs(1), window: Duration::from_secs(5), deadline: Duration::from_secs(15) }
+    }
+}
+
+/// How a drain went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Sessions that were open when it began.
+    pub sessions: usize,
+    /// Those that were still open at the deadline. What the application does with them was dropped; they are given
+    /// their goodbye, if they have not had it, and the time to answer it.
+    pub cut: usize,
+}
+
+/// Whether new connections are refused, and when they may come back.
+#[derive(Default)]
+pub(crate) struct Draining(Mutex<Option<Retry>>);
+
+impl Draining {
+    pub(crate) fn retry(&self) -> Option<Retry> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, retry: Retry) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(retry);
+    }
+}
+
+impl Gate {
+    /// Refuses new connections from now on with `service_restart`; tells each session to come back at a time of its
+    /// own; lets work that is under way finish; and waits until all have left, or the deadline.
+    ///
+    /// Cancel-safe: what was begun goes on.
+    pub async fn drain(&self, plan: DrainPlan) -> Drained {
+        let spread = |window: Duration| Retry::After { delay: plan.retry_after, spread: window };
+        self.house().draining.begin(spread(plan.window));
+        let mut sessions = self.sessions();
+        // In no order that clients could be sorted by: those that came together must not come back together.
+        sessions.shuffle(&mut rand::rng());
+        let count = sessions.len();
+        let step = plan.window / u32::try_from(count.max(1)).unwrap_or(u32::MAX);
+        for (place, session) in sessions.iter().enumerate() {
+            let delay = plan.retry_after + step * u32::try_from(place).unwrap_or(u32::MAX);
+            session.restart(delay, step);
+        }
+        drop(sessions);
+        let deadline = Instant::now() + plan.deadline;
+        // Leaving is no event that anyone waits for but us, here, once: looking now and then is enough.
+        while self.house().live.count() > 0 && Instant::now() < deadline {
+            sleep(Duration::from_millis(20)).await;
+        }
+        let left = self.sessions();
+        left.iter().for_each(Outbox::cut);
+        Drained { sessions: count, cut: left.len() }
+    }
+}
+
+impl Outbox {
+    /// Says goodbye with 1012: the client may come back after `delay` and a random part of `spread`. What is queued,
+    /// and the reply to what is being worked on, go out before.
+    pub fn restart(&self, delay: Duration, spread: Duration) {
+        self.0.close(Farewell::error(SERVICE_RESTART.message().retry_after(delay, spread)));
+    }
+
+    /// Drops what the application does with the session; the session's own drop says the goodbye that waits.
+    fn cut(&self) {
+        if let Some(task) = self.0.task.get() {
+            task.abort();
+        }
+    }
+}

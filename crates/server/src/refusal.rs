@@ -1,0 +1,185 @@
+//! Refusing a connection: one cause, and an encoding for each kind of reader. Nothing else makes a refusing answer.
+
+use crate::gate::Pending;
+use crate::observe;
+use crate::transport::{Driver, Io, now};
+use axum_core::body::Body;
+use axum_core::response::{IntoResponse, Response};
+use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use saywhy_codes::catalogue::OVERLOADED;
+use saywhy_codes::{Catalogue, Cause, EndCause, ErrorMessage, Retry};
+use saywhy_proto::Farewell;
+use saywhy_proto::envelope::Details;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A connection is refused: the public side, and the private one for the log.
+///
+/// As a response it is HTTP with `application/problem+json` (RFC 9457). Behind a [`Gate`](crate::Gate) it takes the
+/// form that its reader can read.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    error: ErrorMessage,
+    cause: Option<Cause>,
+    status: StatusCode,
+}
+
+/// On the 101 of a refusal: which row it is, so that monitoring by header still works.
+const SAYWHY_REFUSED: HeaderName = HeaderName::from_static("saywhy-refused");
+
+impl Refusal {
+    /// Refuses with an error.
+    pub fn new(error: impl Into<ErrorMessage>) -> Self {
+        let error = error.into();
+        let status = StatusCode::from_u16(error.error().http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self { error, cause: None, status }
+    }
+
+    /// Adds the private side.
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<Cause>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// A more exact status than the row's, for the `http` form.
+    pub fn status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// The public side.
+    pub fn error(&self) -> &ErrorMessage {
+        &self.error
+    }
+
+    /// The refusal that a route's answer stands for, if it is one: a [`Refusal`], or any other middleware's error.
+    pub(crate) fn of_answer(response: &Response) -> Option<Self> {
+        if let Some(refusal) = response.extensions().get::<Arc<Self>>() {
+            return Some((**refusal).clone());
+        }
+        let status = response.status();
+        if !(status.is_redirection() || status.is_client_error() || status.is_server_error()) {
+            return None;
+        }
+        let error = Catalogue::by_http_status(status.as_u16()).message();
+        let error = match retry_after(response.headers()) {
+            Some(delay) => error.retry_after(delay, delay / 2),
+            None => error,
+        };
+        let refusal = Self::new(error).because(format!("the route answered {status}"));
+        // A redirection has nowhere to lead a WebSocket: it is a mistake of the request.
+        Some(if status.is_redirection() { refusal } else { refusal.status(status) })
+    }
+
+    /// The `http` form.
+    pub(crate) fn http(&self, request_id: Option<String>) -> Response {
+        let mut response = Response::new(Body::from(self.problem(request_id).to_string()));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Retry::After { delay, spread } = self.error.retry_policy() {
+            // Whole seconds, rounded up; a crowd is spread by what each reader adds, so the spread is left out.
+            let seconds = delay.as_millis().div_ceil(1_000).max(u128::from(spread.as_millis() > 0));
+            if let Ok(seconds) = HeaderValue::from_str(&seconds.to_string()) {
+                headers.insert(RETRY_AFTER, seconds);
+            }
+        }
+        if self.status == StatusCode::UPGRADE_REQUIRED {
+            // RFC 6455 §4.2.2 and RFC 9110 §15.5.22, §7.8.
+            headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        }
+        response
+    }
+
+    fn problem(&self, request_id: Option<String>) -> Value {
+        let row = self.error.error();
+        let mut problem = json!({
+            "type": format!("urn:saywhy:error:{}", row.name),
+            "title": row.message,
+            "status": self.status.as_u16(),
+            "detail": self.error.message(),
+            "code": row.code,
+            "name": row.name,
+            "retry": self.error.retry_policy().as_str(),
+        });
+        if let Retry::After { delay, spread } = self.error.retry_policy() {
+            problem["retry_after_ms"] = json!(delay.as_millis() as u64);
+            problem["spread_ms"] = json!(spread.as_millis() as u64);
+        }
+        if let Some(id) = request_id {
+            problem["request_id"] = json!(id);
+        }
+        if !self.error.details().is_empty() {
+            problem["details"] = json!(Details(self.error.details()));
+        }
+        problem
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = self.http(None);
+        // For the gate in front, which knows who reads it.
+        response.extensions_mut().insert(Arc::new(self));
+        response
+    }
+}
+
+/// What another middleware asks its clients to wait, in seconds (RFC 9110 §10.2.3), or a day at most; a date is not
+/// looked at.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds.min(24 * 60 * 60)))
+}
+
+impl Pending {
+    /// Refuses in the form that the client can read.
+    pub(crate) fn refuse(self, refusal: Refusal) -> Response {
+        // It needs its place no more: those that linger have a limit of their own.
+        self.connection.gate.house().live.leave(&self.connection);
+        if !self.close_form {
+            return self.refuse_http(&refusal);
+        }
+        let Some(linger) = self.connection.gate.may_linger() else {
+            // So many wait for the peer's Close already that this one gets the cheap form: try again later.
+            let crowded = Refusal { error: OVERLOADED.message(), status: StatusCode::SERVICE_UNAVAILABLE, cause: None };
+            return self.refuse_http(&crowded.because(format!("{}, and too many linger", refusal.error.error())));
+        };
+        let mut response = self.switching_protocols();
+        if let Ok(name) = HeaderValue::from_str(refusal.error.error().name) {
+            response.headers_mut().insert(SAYWHY_REFUSED, name);
+        }
+        tokio::spawn(async move {
+            let Self { upgrade, connection, .. } = self;
+            let Refusal { error, cause, .. } = refusal;
+            let upgraded = upgrade.await;
+            let connection = connection.answered();
+            match upgraded {
+                Ok(upgraded) => {
+                    let (io, early, held) = Io::from_hyper(upgraded);
+                    let limits = Arc::clone(&connection.gate.settings().limits);
+                    let mut driver = Driver::new(io, early, held, limits, connection);
+                    // RFC 6455 §7.1.1, as browsers need it: message, Close, then wait for theirs, then FIN.
+                    driver.machine().close(Farewell { private: cause, ..Farewell::error(error) }, now());
+                    driver.finish().await;
+                }
+                Err(_) => observe::never_open(&connection, EndCause::Error(error.error()), cause),
+            }
+            drop(linger);
+        });
+        response
+    }
+
+    /// Refuses in HTTP.
+    pub(crate) fn refuse_http(self, refusal: &Refusal) -> Response {
+        let connection = self.connection.answered();
+        let response = refusal.http(Some(connection.id.simple().to_string()));
+        observe::never_open(&connection, EndCause::Error(refusal.error.error()), refusal.cause.clone());
+        response
+    }
+}

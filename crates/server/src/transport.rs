@@ -1,0 +1,495 @@
+//! The bytes: joins a session machine to a connection. The only place that reads, writes and waits.
+//!
+//! A connection that is idle holds no buffer. Input is read into a buffer of the thread and decoded in place, as many
+//! frames as arrived; what they lead to is written with one call. A connection whose output is stuck is not read.
+
+use crate::closing::Voice;
+use crate::observe;
+use crate::outbox::Connection;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use saywhy_codes::Loss;
+use saywhy_proto::message::Message;
+use saywhy_proto::session::{Delivery, State, Step};
+use saywhy_proto::{Farewell, Limits, Session as Machine};
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// Time since the process began to look at the clock: what the machines call `now`.
+pub(crate) fn now() -> Duration {
+    Instant::now().saturating_duration_since(epoch())
+}
+
+fn epoch() -> Instant {
+    static EPOCH: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    *EPOCH.get_or_init(Instant::now)
+}
+
+// ---- connections ----------------------------------------------------------------------------------------------
+
+/// A TCP connection that holds back an answer of 101 until its session takes it over, so that the 101 and the first
+/// message leave in one packet. Whoever else reads or writes it after a 101 finds that nothing is held.
+#[derive(Debug)]
+pub(crate) struct Corked {
+    tcp: TcpStream,
+    held: Vec<u8>,
+}
+
+impl Corked {
+    pub(crate) fn new(tcp: TcpStream) -> Self {
+        Self { tcp, held: Vec::new() }
+    }
+}
+
+impl Corked {
+    /// Lets go of what is held: someone other than our session speaks now.
+    fn poll_uncork(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.held.is_empty() {
+            let written = ready!(Pin::new(&mut self.tcp).poll_write(cx, &self.held))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.held.drain(..written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Corked {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_uncork(cx))?;
+        Pin::new(&mut self.tcp).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Corked {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        // hyper writes the head of an answer with one call.
+        if self.held.is_empty() && bytes.starts_with(b"HTTP/1.1 101 ") {
+            self.held.extend_from_slice(bytes);
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        ready!(self.poll_uncork(cx))?;
+        Pin::new(&mut self.tcp).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_uncork(cx))?;
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
+
+/// Anything that carries bytes both ways.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
+
+pub(crate) enum Io {
+    Tcp(TcpStream),
+    Other(Box<dyn Duplex>),
+}
+
+impl Io {
+    /// Takes a connection over from hyper: the connection, what arrived early, and what is still to be written.
+    pub(crate) fn from_hyper(upgraded: Upgraded) -> (Self, Vec<u8>, Vec<u8>) {
+        let upgraded = match upgraded.downcast::<TokioIo<Corked>>() {
+            Ok(parts) => {
+                let Corked { tcp, held } = parts.io.into_inner();
+                return (Self::Tcp(tcp), parts.read_buf.into(), held);
+            }
+            Err(upgraded) => upgraded,
+        };
+        match upgraded.downcast::<TokioIo<TcpStream>>() {
+            Ok(parts) => (Self::Tcp(parts.io.into_inner()), parts.read_buf.into(), Vec::new()),
+            Err(upgraded) => (Self::Other(Box::new(TokioIo::new(upgraded))), Vec::new(), Vec::new()),
+        }
+    }
+
+    fn get(&mut self) -> Pin<&mut dyn Duplex> {
+        match self {
+            Self::Tcp(tcp) => Pin::new(tcp),
+            Self::Other(other) => Pin::new(other),
+        }
+    }
+}
+
+// ---- buffers --------------------------------------------------------------------------------------------------
+
+/// Read buffers are this large, and belong to threads, not to connections.
+const INPUT_BYTES: usize = 64 * 1024;
+/// Frames of the outbox are put together up to about this size before they are written.
+const BATCH_BYTES: usize = 64 * 1024;
+/// A thread keeps this many buffers for later.
+const SPARE_BUFFERS: usize = 4;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Bytes that arrived and are not decoded yet.
+struct Input {
+    buffer: Box<[u8]>,
+    at: usize,
+    end: usize,
+}
+
+impl Input {
+    fn spare() -> Self {
+        let spare = SPARE.with_borrow_mut(Vec::pop);
+        let buffer = spare.unwrap_or_else(|| vec![0; INPUT_BYTES].into_boxed_slice());
+        Self { buffer, at: 0, end: 0 }
+    }
+
+    fn of(bytes: Vec<u8>) -> Option<Self> {
+        let end = bytes.len();
+        (end > 0).then(|| Self { buffer: bytes.into_boxed_slice(), at: 0, end })
+    }
+
+    fn give_back(self) {
+        if self.buffer.len() == INPUT_BYTES {
+            SPARE.with_borrow_mut(|spare| {
+                if spare.len() < SPARE_BUFFERS {
+                    spare.push(self.buffer);
+                }
+            });
+        }
+    }
+
+    /// Keeps only what is not decoded, when it has to wait and the buffer does not.
+    fn shrink(self) -> Option<Self> {
+        let rest = Self::of(self.buffer[self.at..self.end].to_vec());
+        self.give_back();
+        rest
+    }
+}
+
+// ---- the driver -----------------------------------------------------------------------------------------------
+
+/// One connection with its machine. Dropping it before the end records the ending all the same.
+pub(crate) struct Driver {
+    io: Io,
+    machine: Machine,
+    connection: Arc<Connection>,
+    input: Option<Input>,
+    out: Vec<u8>,
+    written: usize,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// A handler works on a message: no other is read, and no last word but an urgent one goes out before its reply.
+    busy: bool,
+    recorded: bool,
+}
+
+/// What a sync callback may do while messages are decoded: write at once, into the batch.
+pub(crate) struct Reply<'a> {
+    machine: &'a mut Machine,
+    out: &'a mut Vec<u8>,
+}
+
+impl Reply<'_> {
+    pub(crate) fn send(&mut self, message: &Message<'_>) -> bool {
+        self.machine.send(message, self.out)
+    }
+
+    pub(crate) fn text(&mut self, text: &str) -> bool {
+        self.send(&Message::Text(text.into()))
+    }
+
+    pub(crate) fn fault(&mut self) {
+        self.machine.fault(now());
+    }
+
+    pub(crate) fn close(&mut self, farewell: Farewell) {
+        self.machine.close(farewell, now());
+    }
+}
+
+impl Driver {
+    /// A server's end. `early` arrived with the request; `held` is to be written first.
+    pub(crate) fn new(io: Io, early: Vec<u8>, held: Vec<u8>, limits: Arc<Limits>, connection: Arc<Connection>) -> Self {
+        let machine = Machine::server(limits, connection.started);
+        Self {
+            io,
+            machine,
+            connection,
+            input: Input::of(early),
+            out: held,
+            written: 0,
+            timer: None,
+            busy: false,
+            recorded: false,
+        }
+    }
+
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    /// When it has to be ready.
+    pub(crate) fn ready_by(&self) -> Instant {
+        epoch() + self.connection.started + self.connection.gate.settings().limits.ready
+    }
+
+    pub(crate) fn machine(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+
+    /// Writes at once, into the batch that leaves with the next write.
+    pub(crate) fn reply(&mut self) -> Reply<'_> {
+        Reply { machine: &mut self.machine, out: &mut self.out }
+    }
+
+    /// Reads until `take` makes something of a message; `None` when the connection has ended. Cancel-safe.
+    pub(crate) async fn next<R>(
+        &mut self,
+        mut take: impl FnMut(Delivery<'_>, &mut Reply<'_>) -> Option<R>,
+    ) -> Option<R> {
+        poll_fn(|cx| self.poll_next(cx, &mut take)).await
+    }
+
+    /// Begins to end a connection that its owner has let go of, perhaps in the midst of a handler's work. What others
+    /// asked for comes first.
+    pub(crate) fn let_go(&mut self, farewell: Farewell) {
+        self.busy = false;
+        let asked = self.connection.take_farewell();
+        self.machine.close(asked.unwrap_or(farewell), now());
+    }
+
+    /// Runs to the end, whatever the peer still says.
+    pub(crate) async fn finish(&mut self) {
+        let _: Option<()> = self.next(|_, _| None).await;
+    }
+
+    /// Lets a handler work while the connection is kept alive: output, heartbeats and deadlines, but no input.
+    /// `None` when the connection ended before the handler did.
+    pub(crate) async fn during<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        let done = poll_fn(|cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(Some(done));
+            }
+            if !self.busy {
+                // Only a handler that really waits gets here: most are done at the first poll.
+                self.busy = true;
+                self.input = self.input.take().and_then(Input::shrink);
+            }
+            match self.poll_next(cx, &mut |_, _| None::<()>) {
+                Poll::Ready(_) => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await;
+        self.busy = false;
+        done
+    }
+
+    /// Messages wait while a handler works. Once the ending has begun they are dropped, but the peer's Close is not.
+    fn is_paused(&self) -> bool {
+        self.busy && matches!(self.machine.state(), State::Connecting | State::Open)
+    }
+
+    fn poll_next<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        take: &mut impl FnMut(Delivery<'_>, &mut Reply<'_>) -> Option<R>,
+    ) -> Poll<Option<R>> {
+        let mut now = now();
+        loop {
+            if !self.is_paused()
+                && let Some(result) = self.decode(take, now)
+            {
+                return Poll::Ready(Some(result));
+            }
+            let blocked = self.poll_write(cx, now).is_pending();
+            match self.machine.step() {
+                Step::Continue => {}
+                Step::Finish => {
+                    let _ = ready!(self.io.get().poll_shutdown(cx));
+                    self.record();
+                    return Poll::Ready(None);
+                }
+                Step::Abandon => {
+                    self.record();
+                    return Poll::Ready(None);
+                }
+            }
+            // Never read a connection whose output is stuck: what it asks for would pile up here.
+            if !self.is_paused() && !blocked && (self.input.is_some() || self.poll_read(cx).is_ready()) {
+                now = self::now();
+                continue;
+            }
+            // After all that has arrived was read: who was late is us, perhaps, and the peer's Pong is there already.
+            if self.poll_deadline(cx, now, blocked).is_pending() {
+                return Poll::Pending;
+            }
+            now = self::now();
+            self.machine.expire(now);
+        }
+    }
+
+    /// Decodes what has arrived until `take` makes something of it, or so much is to be written that it has to leave
+    /// first: a few bytes may ask for a lot.
+    fn decode<R>(
+        &mut self,
+        take: &mut impl FnMut(Delivery<'_>, &mut Reply<'_>) -> Option<R>,
+        now: Duration,
+    ) -> Option<R> {
+        let mut input = self.input.take()?;
+        while input.at < input.end {
+            if self.out.len() >= BATCH_BYTES {
+                self.input = Some(input);
+                return None;
+            }
+            let (taken, delivery) = self.machine.receive(&mut input.buffer[input.at..input.end], now);
+            input.at += taken;
+            let Some(delivery) = delivery else { continue };
+            let mut reply = Reply { machine: &mut self.machine, out: &mut self.out };
+            if let Some(result) = take(delivery, &mut reply) {
+                self.input = Some(input);
+                return Some(result);
+            }
+        }
+        input.give_back();
+        None
+    }
+
+    /// Writes all there is to write; pending when the peer does not take it.
+    fn poll_write(&mut self, cx: &mut Context<'_>, now: Duration) -> Poll<()> {
+        loop {
+            self.gather(cx, now);
+            if self.out.is_empty() {
+                self.machine.wrote(false, true, now);
+                return Poll::Ready(());
+            }
+            let mut progress = false;
+            while self.written < self.out.len() {
+                match self.io.get().poll_write(cx, &self.out[self.written..]) {
+                    Poll::Ready(Ok(0)) => {
+                        self.lose(Loss::Reset);
+                        return Poll::Ready(());
+                    }
+                    Poll::Ready(Ok(written)) => {
+                        self.written += written;
+                        progress = true;
+                    }
+                    Poll::Ready(Err(_)) => {
+                        self.lose(Loss::Reset);
+                        return Poll::Ready(());
+                    }
+                    Poll::Pending => {
+                        self.machine.wrote(true, progress, now);
+                        return Poll::Pending;
+                    }
+                }
+            }
+            self.out = Vec::new();
+            self.written = 0;
+        }
+    }
+
+    /// Moves what waits in the outbox, and what the protocol has to say, to the end of the batch.
+    fn gather(&mut self, cx: &mut Context<'_>, now: Duration) {
+        let mut queue = self.connection.queue(cx);
+        if let Some(at) = queue.expires.take() {
+            self.machine.expires(at, now);
+        }
+        if let Some(farewell) = queue.farewell.take() {
+            self.machine.close(farewell, now);
+        }
+        if self.written > 0 {
+            // A batch is under way; only whole frames may follow it, and they can wait.
+            return;
+        }
+        while self.out.len() < BATCH_BYTES && self.machine.accepts_data() {
+            let Some(frame) = queue.pop() else { break };
+            self.out.extend_from_slice(&frame);
+        }
+        if !self.machine.accepts_data() {
+            queue.clear();
+        }
+        let backlog_is_empty = queue.is_empty() && !self.busy;
+        drop(queue);
+        self.machine.transmit(backlog_is_empty, &Voice(&self.connection), now, &mut self.out);
+    }
+
+    fn lose(&mut self, loss: Loss) {
+        self.out = Vec::new();
+        self.written = 0;
+        self.machine.lost(loss);
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut input = Input::spare();
+        let mut buffer = ReadBuf::new(&mut input.buffer);
+        let polled = self.io.get().poll_read(cx, &mut buffer);
+        let read = buffer.filled().len();
+        match polled {
+            Poll::Pending => {
+                input.give_back();
+                return Poll::Pending;
+            }
+            Poll::Ready(Err(_)) => self.lose(Loss::Reset),
+            Poll::Ready(Ok(())) if read == 0 => self.machine.end_of_input(),
+            Poll::Ready(Ok(())) => {
+                input.end = read;
+                self.input = Some(input);
+                return Poll::Ready(());
+            }
+        }
+        input.give_back();
+        Poll::Ready(())
+    }
+
+    /// Ready when the machine's deadline has come. The timer is moved only when it rings, or rings too late.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>, now: Duration, blocked: bool) -> Poll<()> {
+        let Some(mut deadline) = self.machine.deadline() else { return Poll::Pending };
+        if self.is_paused() || blocked {
+            // Nothing is read by our own choice, which is no silence of the peer's.
+            self.machine.not_reading(now);
+            deadline = self.machine.deadline().unwrap_or(deadline);
+        }
+        if deadline <= now {
+            return Poll::Ready(());
+        }
+        let at = epoch() + deadline;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        if timer.deadline() > at || timer.is_elapsed() {
+            timer.as_mut().reset(at);
+        }
+        match timer.as_mut().poll(cx) {
+            Poll::Pending => Poll::Pending,
+            // It was set for an earlier deadline that has moved since.
+            Poll::Ready(()) => {
+                timer.as_mut().reset(at);
+                timer.as_mut().poll(cx)
+            }
+        }
+    }
+
+    fn record(&mut self) {
+        if !std::mem::replace(&mut self.recorded, true) {
+            observe::ended(&self.connection, self.machine.take_ending(now()));
+        }
+    }
+
+    /// Whether the end has been reached and recorded.
+    pub(crate) fn is_over(&self) -> bool {
+        self.recorded || self.machine.state() == State::Closed
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.record();
+    }
+}
