@@ -1,0 +1,244 @@
+//! The HTTP API for back ends: publish, open and close rooms, look, and kick with a reason. Errors are
+//! `application/problem+json`.
+//!
+//! | request | does |
+//! |---|---|
+//! | `GET /rooms?after=NAME` | lists rooms |
+//! | `PUT /rooms/{room}` `{"state":"open"}` or `"closed"` | opens or closes one |
+//! | `DELETE /rooms/{room}` | forgets one and its history |
+//! | `GET /rooms/{room}/members` | who is there |
+//! | `POST /rooms/{room}/messages` `{"body":…, "from"?, "idempotency_key"?}` | says something |
+//! | `GET /connections?after=ID` | lists sessions, the oldest first |
+//! | `DELETE /connections/{id}` `{"message"?, "name"?}` | removes a peer, with words for it, and a row of the catalogue other than `kicked` |
+
+use crate::broker::{Publication, RoomState};
+use crate::member::WirePosition;
+use crate::service::{Rooms, check_name, failure};
+use axum::body::Bytes;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::StatusCode;
+use axum::http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE};
+use axum::middleware::{Next, from_fn_with_state, map_response};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{delete, get, post, put};
+use axum::{Json, Router};
+use saywhy::catalogue::{BAD_REQUEST, KICKED, NOT_FOUND, UNAUTHORIZED};
+use saywhy::{Catalogue, Explain as _, Failure, Gate, Outbox, Refusal};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+use subtle::ConstantTimeEq as _;
+use uuid::Uuid;
+
+/// Rooms, or sessions, in one answer.
+const PAGE: usize = 1_000;
+
+/// What the API acts on, and the key that lets one in.
+#[derive(Clone)]
+pub struct Api {
+    rooms: Rooms,
+    gate: Gate,
+    catalogue: Arc<Catalogue>,
+    key: Arc<str>,
+}
+
+impl Api {
+    /// An API to these rooms and to all sessions behind the gates of this server.
+    pub fn new(rooms: Rooms, gate: Gate, catalogue: Arc<Catalogue>, key: &str) -> Self {
+        Self { rooms, gate, catalogue, key: key.into() }
+    }
+
+    /// Its routes. Every request needs `Authorization: Bearer <key>`.
+    pub fn router(self) -> Router {
+        Router::new()
+            .route("/rooms", get(list_rooms))
+            .route("/rooms/{room}", put(turn_room).delete(remove_room))
+            .route("/rooms/{room}/members", get(list_members))
+            .route("/rooms/{room}/messages", post(publish))
+            .route("/connections", get(list_connections))
+            .route("/connections/{id}", delete(kick))
+            .fallback(|| async { Refusal::new(NOT_FOUND.say("The API has no such path")) })
+            .layer(map_response(explained))
+            .layer(from_fn_with_state(self.clone(), authorize))
+            .with_state(self)
+    }
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api").field("rooms", &self.rooms).finish_non_exhaustive()
+    }
+}
+
+async fn authorize(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let bearer =
+        header.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let key = bearer.map_or("", |(_, key)| key.trim());
+    if key.as_bytes().ct_eq(api.key.as_bytes()).into() {
+        return next.run(request).await;
+    }
+    Refusal::new(UNAUTHORIZED.say("The API needs its key: Authorization: Bearer …")).into_response()
+}
+
+/// What the framework refuses by itself (a method, a body past its limit, a path that is no text), said like the rest.
+async fn explained(response: Response) -> Response {
+    let status = response.status();
+    let is_said = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/problem+json");
+    if is_said || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let row = Catalogue::by_http_status(status.as_u16());
+    let error = match status {
+        StatusCode::METHOD_NOT_ALLOWED => row.say("The API does not know this method at this path"),
+        StatusCode::PAYLOAD_TOO_LARGE => row.say("The body is bigger than the API takes"),
+        _ => row.say("The API cannot read this request"),
+    };
+    let mut explained = Refusal::new(error).status(status).into_response();
+    if let Some(allowed) = response.headers().get(ALLOW) {
+        explained.headers_mut().insert(ALLOW, allowed.clone());
+    }
+    explained
+}
+
+#[derive(Deserialize)]
+struct After<T> {
+    after: Option<T>,
+}
+
+#[derive(Serialize)]
+struct Listed {
+    room: Arc<str>,
+    state: &'static str,
+    members: usize,
+}
+
+async fn list_rooms(
+    State(api): State<Api>,
+    Query(After { after }): Query<After<String>>,
+) -> Result<Json<Value>, Refusal> {
+    let listed = api.rooms.broker().list(after.as_deref(), PAGE).await.map_err(failure).map_err(refusal)?;
+    let rooms: Vec<_> = listed
+        .into_iter()
+        .map(|(room, state)| Listed { members: api.rooms.members(&room).len(), state: state_name(state), room })
+        .collect();
+    let next = if rooms.len() == PAGE { rooms.last().map(|last| Arc::clone(&last.room)) } else { None };
+    Ok(Json(json!({ "rooms": rooms, "next": next })))
+}
+
+fn state_name(state: RoomState) -> &'static str {
+    match state {
+        RoomState::Open => "open",
+        RoomState::Closed => "closed",
+        RoomState::Absent => "absent",
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Turn {
+    Open,
+    Closed,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TurnRoom {
+    state: Turn,
+}
+
+async fn turn_room(State(api): State<Api>, Path(room): Path<String>, body: Bytes) -> Result<Json<Value>, Refusal> {
+    let TurnRoom { state } = read(&body)?;
+    check_name(&room).map_err(refusal)?;
+    let (turned, state) = match state {
+        Turn::Open => (api.rooms.broker().open(&room).await, RoomState::Open),
+        Turn::Closed => (api.rooms.broker().close(&room).await, RoomState::Closed),
+    };
+    turned.map_err(failure).map_err(refusal)?;
+    Ok(Json(json!({ "room": room, "state": state_name(state) })))
+}
+
+async fn remove_room(State(api): State<Api>, Path(room): Path<String>) -> Result<StatusCode, Refusal> {
+    api.rooms.broker().remove(&room).await.map_err(failure).map_err(refusal)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn list_members(State(api): State<Api>, Path(room): Path<String>) -> Result<Json<Value>, Refusal> {
+    api.rooms.broker().top(&room).await.map_err(failure).map_err(refusal)?;
+    Ok(Json(json!({ "room": room, "members": api.rooms.members(&room) })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Say {
+    body: Box<RawValue>,
+    from: Option<String>,
+    idempotency_key: Option<String>,
+}
+
+async fn publish(
+    State(api): State<Api>,
+    Path(room): Path<String>,
+    body: Bytes,
+) -> Result<(StatusCode, Json<Value>), Refusal> {
+    let Say { body, from, idempotency_key } = read(&body)?;
+    let key_rule = BAD_REQUEST.say("idempotency_key is 1 to 64 visible ASCII characters");
+    let idempotency_key = idempotency_key.map(|key| key.parse().or_refuse(key_rule)).transpose()?;
+    let from = from.as_deref().unwrap_or("api").into();
+    let publication = Publication { from, body: body.get().to_owned().into(), at: SystemTime::now(), idempotency_key };
+    let position = api.rooms.publish(&room, publication).await.map_err(refusal)?;
+    Ok((StatusCode::CREATED, Json(json!({ "room": room, "position": WirePosition::from(position) }))))
+}
+
+async fn list_connections(State(api): State<Api>, Query(After { after }): Query<After<Uuid>>) -> Json<Value> {
+    let mut sessions = api.gate.sessions();
+    let total = sessions.len();
+    // Ids are in the order of time.
+    sessions.sort_unstable_by_key(Outbox::id);
+    let id = |session: &Outbox| session.id().simple().to_string();
+    let page: Vec<_> =
+        sessions.iter().filter(|session| after.is_none_or(|after| session.id() > after)).take(PAGE).collect();
+    let next = if page.len() == PAGE { page.last().map(|last| id(last)) } else { None };
+    let listed: Vec<_> = page
+        .into_iter()
+        .map(|session| json!({ "id": id(session), "user": session.user(), "path": session.path() }))
+        .collect();
+    Json(json!({ "connections": listed, "total": total, "next": next }))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kick {
+    name: Option<String>,
+    message: Option<String>,
+}
+
+async fn kick(State(api): State<Api>, Path(id): Path<String>, body: Bytes) -> Result<StatusCode, Refusal> {
+    let Kick { name, message } = if body.is_empty() { Kick::default() } else { read(&body)? };
+    let id: Uuid = id.parse().or_refuse(BAD_REQUEST.say("That is not the id of a connection"))?;
+    let unknown = BAD_REQUEST.say("The catalogue has no row of that name");
+    let row = name.map_or(Ok(KICKED), |name| api.catalogue.by_name(&name).or_refuse(unknown))?;
+    let session = api.gate.session(id).or_refuse(NOT_FOUND.say("There is no such connection"))?;
+    session.close_now(message.map_or_else(|| row.message(), |words| row.say(words)));
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|error| {
+        // The caller is a back end of the same operator, and the text speaks of nothing but its own JSON.
+        Refusal::new(BAD_REQUEST.say(format!("The body is not what this request takes: {error}")))
+    })
+}
+
+fn refusal(failure: Failure) -> Refusal {
+    match failure {
+        Failure::Reply { error, cause } | Failure::Close { error, cause } => match cause {
+            Some(cause) => Refusal::new(error).because(cause),
+            None => Refusal::new(error),
+        },
+    }
+}
