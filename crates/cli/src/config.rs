@@ -1,0 +1,495 @@
+//! The configuration of `saywhy serve`: flags > environment > file > defaults.
+//!
+//! The types say everything once: what a key means, its default and its range. The JSON Schema is derived from them, the
+//! file is checked against that schema, and the tables of `docs/config.md` are made from it.
+//!
+//! | step | where |
+//! |---|---|
+//! | what a file can say | here |
+//! | the types as a JSON Schema | `schema.rs` |
+//! | a file against the schema, at its lines and columns | `shape.rs` |
+//! | what no schema can say: one key against another | `rules.rs` |
+//! | file to `Config`, or to a report of every problem | `read.rs`, `problem.rs` |
+//! | flags and environment on top | `args.rs` |
+
+mod args;
+mod problem;
+mod read;
+mod rules;
+mod schema;
+mod shape;
+mod values;
+
+pub(crate) use args::ServeArgs;
+pub(crate) use problem::{Failure, Report, escape, render};
+pub(crate) use read::read;
+pub(crate) use schema::schema;
+pub(crate) use values::{Complaint, Origin, RoomName, RoutePath, Secret, Upstream};
+
+use clap::ValueEnum;
+use saywhy_codes::{Catalogue, Dialect};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// How `saywhy serve` works. Every key has a default, so an empty file is a configuration too.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Config {
+    /// The address that clients connect to. Anything but a loopback address needs a `[token]` key, or `token = "none"`
+    /// on every route.
+    #[schemars(extend("format" = "socket-address"))]
+    pub(crate) listen: SocketAddr,
+    /// The HTTP API for back ends: publish, close a room, remove someone, list. Without this table there is none.
+    pub(crate) api: Option<Api>,
+    /// The keys that tokens are checked with. Without this table, on a loopback address, the server is in development
+    /// mode and mints tokens itself.
+    pub(crate) token: Option<TokenKeys>,
+    /// What clients may use up. Those of a route take precedence over these.
+    pub(crate) limits: Limits,
+    /// How the server stops.
+    pub(crate) drain: Drain,
+    /// The log, on standard error.
+    pub(crate) log: Log,
+    /// What is served at which path. Without any there is one route: rooms at `/ws`.
+    #[serde(rename = "route")]
+    pub(crate) routes: Vec<Route>,
+    /// Rows of your own in the catalogue of errors.
+    #[serde(rename = "error")]
+    pub(crate) errors: Vec<ErrorRow>,
+    /// Dialects of your own: which close code stands for which row.
+    #[serde(rename = "dialect")]
+    pub(crate) dialect_rows: Vec<DialectRow>,
+    /// The dialects that those rows are.
+    #[serde(skip)]
+    pub(crate) dialects: Vec<Dialect>,
+    /// The built-in rows and those of `[[error]]`.
+    #[serde(skip)]
+    pub(crate) catalogue: Catalogue,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            api: None,
+            token: None,
+            limits: Limits::default(),
+            drain: Drain::default(),
+            log: Log::default(),
+            routes: Vec::new(),
+            errors: Vec::new(),
+            dialect_rows: Vec::new(),
+            dialects: Vec::new(),
+            catalogue: Catalogue::builtin(),
+        }
+    }
+}
+
+impl Config {
+    /// Whether tokens can be checked with a key of the operator's own.
+    pub(crate) fn has_token_key(&self) -> bool {
+        self.token.as_ref().is_some_and(|token| token.hs256_secret.is_some())
+    }
+
+    /// Whether the server is for its own machine only, and may mint the tokens that it accepts.
+    pub(crate) fn is_development(&self) -> bool {
+        self.listen.ip().is_loopback() && self.token.is_none()
+    }
+
+    /// What `route` asks of its clients: what it says itself, else a token.
+    pub(crate) fn token_policy(&self, route: &Route) -> TokenPolicy {
+        route.token.unwrap_or(TokenPolicy::Required)
+    }
+}
+
+/// The HTTP API for back ends.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(extend("not" = { "required": ["key", "key_file"] }))]
+pub(crate) struct Api {
+    /// The address of the API.
+    #[schemars(extend("format" = "socket-address"))]
+    pub(crate) listen: SocketAddr,
+    /// What callers send as `Authorization: Bearer`. Better kept in `key_file` or in `SAYWHY_API_KEY`.
+    #[schemars(length(min = "API_KEY_LEAST"))]
+    pub(crate) key: Option<Secret>,
+    /// A file that holds nothing but the key; the path is relative to the folder of the configuration.
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+/// Characters of an API key.
+const API_KEY_LEAST: usize = 16;
+
+impl Default for Api {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)), key: None, key_file: None }
+    }
+}
+
+/// How tokens (JSON Web Tokens) are checked.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(extend("not" = { "required": ["hs256_secret", "hs256_secret_file"] }))]
+pub(crate) struct TokenKeys {
+    /// The secret of HS256. Better kept in `hs256_secret_file` or in `SAYWHY_TOKEN_SECRET`.
+    #[schemars(length(min = "HS256_SECRET_LEAST"), extend("x-client-sees" = "unauthorized"))]
+    pub(crate) hs256_secret: Option<Secret>,
+    /// A file that holds nothing but the secret; the path is relative to the folder of the configuration.
+    #[schemars(extend("x-client-sees" = "unauthorized"))]
+    pub(crate) hs256_secret_file: Option<PathBuf>,
+    /// What `iss` has to be. Without it any issuer is accepted.
+    #[schemars(length(min = 1), extend("x-client-sees" = "unauthorized"))]
+    pub(crate) issuer: Option<String>,
+    /// What `aud` has to contain. Without it any audience is accepted.
+    #[schemars(length(min = 1), extend("x-client-sees" = "unauthorized"))]
+    pub(crate) audience: Option<String>,
+}
+
+/// RFC 7518 §3.2: a key for HS256 is at least as long as its hash.
+const HS256_SECRET_LEAST: usize = 32;
+
+/// What the clients of the whole server may use up.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Limits {
+    /// Those that a route can set for itself.
+    #[serde(flatten)]
+    pub(crate) session: SessionLimits,
+    /// Bytes of an opening handshake, and of one message before `ready`.
+    #[schemars(range(min = 1_024, max = 1_048_576), extend("x-client-sees" = "message_too_big"))]
+    pub(crate) handshake_bytes: u32,
+    /// From the connection to `ready`.
+    #[schemars(range(min = 100, max = 300_000), extend("x-client-sees" = "timeout"))]
+    pub(crate) handshake_ms: u32,
+    /// Connections at once.
+    #[schemars(range(min = 1, max = 10_000_000), extend("x-client-sees" = "overloaded"))]
+    pub(crate) connections: u32,
+    /// Connections at once from one address; for IPv6 from one /64.
+    #[schemars(range(min = 1, max = 10_000_000), extend("x-client-sees" = "rate_limited"))]
+    pub(crate) connections_per_address: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            session: SessionLimits::default(),
+            handshake_bytes: 16 * 1024,
+            handshake_ms: 10_000,
+            connections: 100_000,
+            connections_per_address: 64,
+        }
+    }
+}
+
+/// What the clients of one route may use up.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct SessionLimits {
+    /// Bytes of one message of a client, over all of its fragments.
+    #[schemars(range(min = 256, max = 67_108_864), extend("x-client-sees" = "message_too_big"))]
+    pub(crate) message_bytes: u32,
+    /// Messages of one client in a second, in the long run.
+    #[schemars(range(min = 1, max = 1_000_000), extend("x-client-sees" = "rate_limited"))]
+    pub(crate) messages_per_s: u32,
+    /// Messages of one client at once.
+    #[schemars(range(min = 1, max = 1_000_000), extend("x-client-sees" = "rate_limited"))]
+    pub(crate) message_burst: u32,
+    /// The error budget: errors that one connection is answered before it is ended. One is forgiven every ten seconds.
+    #[schemars(range(min = 1, max = 1_000_000), extend("x-client-sees" = "policy_violation"))]
+    pub(crate) errors: u32,
+    /// Bytes that wait for one client to read them.
+    #[schemars(range(min = 4_096, max = 1_073_741_824), extend("x-client-sees" = "slow_consumer"))]
+    pub(crate) outbound_bytes: u32,
+    /// Messages that wait for one client to read them.
+    #[schemars(range(min = 16, max = 1_000_000), extend("x-client-sees" = "slow_consumer"))]
+    pub(crate) outbound_messages: u32,
+    /// Without progress on a write. A client that reads nothing at all is cut off and sees 1006.
+    #[schemars(range(min = 100, max = 600_000))]
+    pub(crate) write_ms: u32,
+    /// From our Close to the client's; past it the connection is ended.
+    #[schemars(range(min = 100, max = 60_000))]
+    pub(crate) close_ms: u32,
+    /// Between Pings; a client from which nothing was read for two of these is gone.
+    #[schemars(range(min = 100, max = 3_600_000), extend("x-client-sees" = "timeout"))]
+    pub(crate) heartbeat_ms: u32,
+    /// Without a message from the client; 0 is for ever.
+    #[schemars(range(max = 604_800_000), extend("x-client-sees" = "going_away"))]
+    pub(crate) idle_ms: u32,
+    /// Connections at once of one identity.
+    #[schemars(range(min = 1, max = 10_000_000), extend("x-client-sees" = "rate_limited"))]
+    pub(crate) connections_per_identity: u32,
+    /// Rooms that one connection has joined at once.
+    #[schemars(range(min = 1, max = 100_000), extend("x-client-sees" = "invalid_action"))]
+    pub(crate) rooms_per_connection: u32,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self {
+            message_bytes: 64 * 1024,
+            messages_per_s: 50,
+            message_burst: 100,
+            errors: 20,
+            outbound_bytes: 1024 * 1024,
+            outbound_messages: 4_096,
+            write_ms: 10_000,
+            close_ms: 3_000,
+            heartbeat_ms: 25_000,
+            idle_ms: 0,
+            connections_per_identity: 16,
+            rooms_per_connection: 64,
+        }
+    }
+}
+
+/// How the server stops: Ctrl-C or SIGTERM.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Drain {
+    /// Over how long clients are told to come back, each at a time of its own.
+    #[schemars(range(max = 3_600_000), extend("x-client-sees" = "service_restart"))]
+    pub(crate) window_ms: u32,
+    /// After it, what is still connected is cut off and counted.
+    #[schemars(range(max = 3_600_000), extend("x-client-sees" = "service_restart"))]
+    pub(crate) deadline_ms: u32,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        // Kubernetes kills after 30 s.
+        Self { window_ms: 10_000, deadline_ms: 25_000 }
+    }
+}
+
+/// The log.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Log {
+    /// For people or for machines.
+    pub(crate) format: LogFormat,
+    /// How much is told.
+    pub(crate) level: LogLevel,
+}
+
+/// How a line of the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// Words and fields.
+    #[default]
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// The least severe line that is logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogLevel {
+    /// Our own failures.
+    Error,
+    /// And what an operator should look into.
+    Warn,
+    /// And one line for each connection.
+    #[default]
+    Info,
+    /// And one line for each message.
+    Debug,
+    /// And everything else.
+    Trace,
+}
+
+/// What is served at a path and everything below it.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(crate) struct Route {
+    /// The longest path that fits a request is its route.
+    #[schemars(extend("x-client-sees" = "not_found"))]
+    pub(crate) path: RoutePath,
+    /// What stands behind it.
+    #[serde(flatten)]
+    pub(crate) target: Target,
+    /// The pages that may connect. Without any, only pages of the server's own origin.
+    #[serde(default)]
+    #[schemars(extend("x-client-sees" = "forbidden"))]
+    pub(crate) origins: Vec<Origin>,
+    /// How a connection is refused.
+    #[serde(default)]
+    pub(crate) refuse: Refuse,
+    /// The close codes that clients know: `app`, `iana`, `policy`, `http`, `graphql-ws`, or a `[[dialect]]`.
+    #[serde(default = "app", rename = "dialect")]
+    pub(crate) dialect_name: String,
+    /// The dialect of that name.
+    #[serde(skip)]
+    pub(crate) dialect: Dialect,
+    /// Whether a token is asked for. Without this key it is required; in development mode the server mints them.
+    #[schemars(extend("x-client-sees" = "unauthorized"))]
+    pub(crate) token: Option<TokenPolicy>,
+    /// Whether a new connection of an identity replaces the one before.
+    #[serde(default)]
+    #[schemars(extend("x-client-sees" = "replaced"))]
+    pub(crate) one_per_identity: bool,
+    /// Limits of this route's own.
+    #[serde(default)]
+    #[schemars(transform = schema::inherited)]
+    pub(crate) limits: SessionLimits,
+}
+
+fn app() -> String {
+    Dialect::App.name().to_owned()
+}
+
+impl Route {
+    fn to(path: &str, target: Target, limits: &SessionLimits) -> Result<Self, Complaint> {
+        Ok(Self {
+            path: path.parse()?,
+            target,
+            origins: Vec::new(),
+            refuse: Refuse::default(),
+            dialect_name: app(),
+            dialect: Dialect::App,
+            token: None,
+            one_per_identity: false,
+            limits: limits.clone(),
+        })
+    }
+}
+
+/// What stands behind a route.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Target {
+    /// Rooms of this server.
+    Rooms(Rooms),
+    /// The back end that connections are relayed to.
+    Upstream(Upstream),
+}
+
+/// The rooms of a route.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Rooms {
+    /// The rooms that are open from the start.
+    pub(crate) open: Vec<RoomName>,
+    /// How the others come into being.
+    #[schemars(extend("x-client-sees" = "not_found"))]
+    pub(crate) create: Create,
+    /// Whether members see who is there, comes and goes.
+    pub(crate) presence: bool,
+    /// What a room keeps for those who come back. The oldest goes first.
+    pub(crate) history: History,
+    /// Rooms that are open at once.
+    #[schemars(range(min = 1, max = 10_000_000), extend("x-client-sees" = "overloaded"))]
+    pub(crate) max_rooms: u32,
+}
+
+impl Default for Rooms {
+    fn default() -> Self {
+        Self {
+            open: vec![RoomName::lobby()],
+            create: Create::default(),
+            presence: true,
+            history: History::default(),
+            max_rooms: 100_000,
+        }
+    }
+}
+
+/// How rooms come into being.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Create {
+    /// By `open_room` of someone who may manage, or by the API.
+    #[default]
+    Manage,
+    /// By the first to join.
+    Join,
+}
+
+/// What a room keeps.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct History {
+    /// Messages of one room; 0 keeps none.
+    #[schemars(range(max = 1_000_000), extend("x-client-sees" = "history_lost"))]
+    pub(crate) entries: u32,
+    /// Bytes of one room; 0 keeps none.
+    #[schemars(range(max = 1_073_741_824), extend("x-client-sees" = "history_lost"))]
+    pub(crate) bytes: u32,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { entries: 256, bytes: 1024 * 1024 }
+    }
+}
+
+/// How a connection is refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Refuse {
+    /// `close` for browsers and for clients that offer `saywhy.v1`, `http` for the others.
+    #[default]
+    Auto,
+    /// Accept, say why, close: the only answer that a browser can read.
+    Close,
+    /// An HTTP status and a problem document.
+    Http,
+}
+
+/// Whether a token is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum TokenPolicy {
+    /// No one enters without a token.
+    Required,
+    /// A token is checked where there is one; without one a client is nobody in particular.
+    Optional,
+    /// Tokens are not looked at.
+    None,
+}
+
+/// A row of your own in the catalogue.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[expect(dead_code, reason = "the schema is made from the fields; rules.rs reads the file, where the places are")]
+pub(crate) struct ErrorRow {
+    /// What people search for: snake_case, at most 64 characters.
+    pub(crate) name: String,
+    /// `data.code` of the message, and the close code in the dialect `app`.
+    #[schemars(range(min = 4_100, max = 4_899))]
+    pub(crate) code: u16,
+    /// The HTTP status that says the same.
+    #[schemars(range(min = 400, max = 599))]
+    pub(crate) http: u16,
+    /// What a client should do.
+    #[schemars(extend("enum" = ["never", "now", "backoff", "after", "reauthenticate"]))]
+    pub(crate) retry: String,
+    /// With `retry = "after"`: how long to wait.
+    #[schemars(range(max = 86_400_000), extend("default" = 1_000))]
+    pub(crate) retry_after_ms: Option<u32>,
+    /// With `retry = "after"`: how much to add at most, at random.
+    #[schemars(range(max = 86_400_000), extend("default" = 1_000))]
+    pub(crate) spread_ms: Option<u32>,
+    /// The public words: at most 123 bytes, so that they fit a Close frame.
+    #[schemars(extend("format" = "public-text"))]
+    pub(crate) message: String,
+}
+
+/// A dialect of your own.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[expect(dead_code, reason = "the schema is made from the fields; rules.rs reads the file, where the places are")]
+pub(crate) struct DialectRow {
+    /// What `dialect` of a route calls it.
+    #[schemars(extend("format" = "dialect-name"))]
+    pub(crate) name: String,
+    /// The dialect that has the codes of all other rows.
+    #[schemars(extend("enum" = Dialect::NAMES))]
+    pub(crate) like: String,
+    /// Whether the error message is sent before the Close. Without this key it is as `like` has it.
+    pub(crate) message: Option<bool>,
+    /// Rows of the catalogue by name, and their close codes.
+    #[serde(default)]
+    pub(crate) codes: BTreeMap<String, u16>,
+}

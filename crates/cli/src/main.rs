@@ -1,0 +1,47 @@
+//! The `saywhy` binary: WebSockets that say why.
+
+// No panic is reachable from the network.
+#![warn(clippy::unwrap_used, clippy::expect_used)]
+
+mod check;
+mod config;
+mod dev;
+mod routes;
+mod serve;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// WebSockets that say why: every connection that is refused, limited, cut, replaced or restarted tells its client what
+/// happened, whether to try again and when; and tells its operator the cause, under the same id.
+#[derive(Parser)]
+#[command(version, after_help = "Without a command it serves, in development mode: open the page that it names.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve rooms over WebSocket; without a configuration in development mode, with a page to try things on
+    Serve(config::ServeArgs),
+    /// Check a configuration: every problem with its line, column and a hint
+    Check(check::CheckArgs),
+    /// Print the JSON Schema of the configuration
+    Schema,
+}
+
+fn main() -> ExitCode {
+    let command = Cli::parse().command.unwrap_or_else(|| Command::Serve(config::ServeArgs::default()));
+    match command {
+        Command::Serve(args) => match config::Config::load(&args) {
+            Ok(config) => serve::run(config),
+            Err(failure) => {
+                eprint!("{}", failure.render(check::colour()));
+                failure.exit_code()
+            }
+        },
+        Command::Check(args) => check::check(&args),
+        Command::Schema => check::schema(),
+    }
+}

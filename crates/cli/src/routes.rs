@@ -1,0 +1,202 @@
+//! The routes of the configuration, as an HTTP service: a gate in front of each, rooms behind it.
+
+use crate::config::{self, Config, Target, TokenPolicy};
+use axum::Router;
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::any;
+use saywhy::{
+    Admission, Cause, DrainPlan, ErrorMessage, Gate, HttpLimits, Limits, Origin, Refusal, RefusalForm, Settings,
+    TokenKeys,
+};
+use saywhy_rooms::broker::{Broker as _, MemoryBroker, MemoryLimits};
+use saywhy_rooms::{Authenticate, Claims, Create, Permission, Rooms, RoomsSettings};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use uuid::Uuid;
+
+/// A route with rooms, ready to be served.
+pub(crate) struct Served {
+    pub(crate) path: String,
+    pub(crate) gate: Gate,
+    pub(crate) rooms: Rooms,
+    door: Arc<Door>,
+}
+
+/// Who may come in.
+struct Door {
+    rooms: Rooms,
+    keys: Arc<TokenKeys>,
+    policy: TokenPolicy,
+    authenticate: Authenticate,
+}
+
+/// Anyone's claims where no token is asked for are good for this long.
+const GUEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+impl Served {
+    /// A route of the configuration, behind a gate of `house`.
+    pub(crate) async fn new(route: &config::Route, policy: TokenPolicy, keys: &Arc<TokenKeys>, house: &Gate) -> Self {
+        let Target::Rooms(settings) = &route.target else {
+            unreachable!("a configuration with upstreams is not served: Config::unservable says so")
+        };
+        let gate = house.with(gate_settings(route, house.settings()));
+        let rooms = rooms(settings, route).await;
+        let authenticate = authenticate(Arc::clone(keys));
+        let door = Door { rooms: rooms.clone(), keys: Arc::clone(keys), policy, authenticate };
+        Self { path: route.path.to_string(), gate, rooms, door: Arc::new(door) }
+    }
+
+    /// Its path and everything below.
+    pub(crate) fn router(&self) -> Router {
+        self.router_at(&self.path, self.gate.clone())
+    }
+
+    /// The same rooms at another path, behind another gate.
+    pub(crate) fn router_at(&self, path: &str, gate: Gate) -> Router {
+        let below = format!("{}/{{*below}}", path.trim_end_matches('/'));
+        Router::new().route(path, any(enter)).route(&below, any(enter)).with_state(Arc::clone(&self.door)).layer(gate)
+    }
+}
+
+async fn enter(admission: Admission, State(door): State<Arc<Door>>) -> Result<Response, Refusal> {
+    let claims = door.claims(&admission)?;
+    admission.identify(&claims.sub)?;
+    let member = door.rooms.member(claims, Arc::clone(&door.authenticate));
+    Ok(admission.accept(|session| session.serve(member)))
+}
+
+impl Door {
+    fn claims(&self, admission: &Admission) -> Result<Claims, Refusal> {
+        match (self.policy, admission.token()) {
+            (TokenPolicy::None, _) | (TokenPolicy::Optional, None) => Ok(guest(admission.id())),
+            (TokenPolicy::Required | TokenPolicy::Optional, token) => Ok(self.keys.verify(token)?),
+        }
+    }
+}
+
+/// Someone without a token: may take part, and manage nothing.
+fn guest(id: Uuid) -> Claims {
+    let permissions = vec![Permission::Join, Permission::Send, Permission::History, Permission::Members];
+    let exp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + GUEST;
+    let name = id.simple().to_string();
+    let sub = format!("guest-{}", &name[name.len() - 8..]);
+    Claims { sub, exp: exp.as_secs(), rooms: BTreeMap::from([("*".to_owned(), permissions)]) }
+}
+
+fn authenticate(keys: Arc<TokenKeys>) -> Authenticate {
+    Arc::new(move |token: &str| -> Result<Claims, ErrorMessage> {
+        keys.verify(Some(token)).map_err(|problem| {
+            let (error, cause) = problem.explain();
+            tracing::info!(private = cause.as_ref().map(Cause::chain), "a token was refused during a session");
+            error
+        })
+    })
+}
+
+async fn rooms(settings: &config::Rooms, route: &config::Route) -> Rooms {
+    let history = &settings.history;
+    let limits = MemoryLimits {
+        rooms: settings.max_rooms as usize,
+        history_entries: history.entries as usize,
+        history_bytes: history.bytes as usize,
+        ..MemoryLimits::default()
+    };
+    let broker = MemoryBroker::new(limits);
+    for room in &settings.open {
+        // The memory broker has room for more than a configuration can name.
+        if let Err(error) = broker.open(room).await {
+            tracing::error!(room = %&**room, %error, "a room of the configuration was not opened");
+        }
+    }
+    let settings = RoomsSettings {
+        create: match settings.create {
+            config::Create::Manage => Create::Manage,
+            config::Create::Join => Create::Join,
+        },
+        presence: settings.presence,
+        rooms_per_connection: route.limits.rooms_per_connection as usize,
+        // Half of the queue, so that what is said meanwhile has a place too.
+        replay_entries: history.entries.min(route.limits.outbound_messages / 2) as usize,
+        replay_bytes: route.limits.outbound_bytes as usize / 2,
+        // In the queue of a member a message is longer than it was when it came.
+        message_bytes: route.limits.message_bytes.min(route.limits.outbound_bytes - 1_024) as usize,
+    };
+    Rooms::new(Arc::new(broker), settings)
+}
+
+fn gate_settings(route: &config::Route, server: &Settings) -> Settings {
+    let limits = &route.limits;
+    let ms = |ms: u32| Duration::from_millis(ms.into());
+    Settings {
+        refuse: refusal_form(route.refuse),
+        dialect: route.dialect.clone(),
+        origins: origins([route]),
+        one_per_identity: route.one_per_identity,
+        limits: Arc::new(Limits {
+            message_bytes: limits.message_bytes as usize,
+            messages_per_s: limits.messages_per_s,
+            message_burst: limits.message_burst,
+            errors: limits.errors,
+            heartbeat: ms(limits.heartbeat_ms),
+            idle: ms(limits.idle_ms),
+            write: ms(limits.write_ms),
+            close: ms(limits.close_ms),
+            ..Limits::clone(&server.limits)
+        }),
+        outbound_bytes: limits.outbound_bytes as usize,
+        outbound_messages: limits.outbound_messages as usize,
+        connections_per_identity: limits.connections_per_identity as usize,
+        ..server.clone()
+    }
+}
+
+fn refusal_form(refuse: config::Refuse) -> RefusalForm {
+    match refuse {
+        config::Refuse::Auto => RefusalForm::Auto,
+        config::Refuse::Close => RefusalForm::Close,
+        config::Refuse::Http => RefusalForm::Http,
+    }
+}
+
+/// The configuration was checked: all of them are origins.
+fn origins<'a>(routes: impl IntoIterator<Item = &'a config::Route>) -> Vec<Origin> {
+    routes.into_iter().flat_map(|route| &route.origins).filter_map(|origin| origin.parse().ok()).collect()
+}
+
+/// What holds for the whole server: the first gate, from which all others are made. By itself it stands where no route
+/// does, such as at a mistyped path, and there speaks as the first route does, to the pages of every route.
+pub(crate) fn house(config: &Config) -> Gate {
+    let limits = &config.limits;
+    let first = config.routes.first();
+    Gate::new(Settings {
+        refuse: first.map_or(RefusalForm::Auto, |route| refusal_form(route.refuse)),
+        dialect: first.map(|route| route.dialect.clone()).unwrap_or_default(),
+        origins: origins(&config.routes),
+        limits: Arc::new(Limits {
+            early_message_bytes: limits.handshake_bytes as usize,
+            ready: Duration::from_millis(limits.handshake_ms.into()),
+            ..Limits::default()
+        }),
+        connections: limits.connections as usize,
+        connections_per_address: limits.connections_per_address as usize,
+        ..Settings::default()
+    })
+}
+
+pub(crate) fn http_limits(config: &Config) -> HttpLimits {
+    HttpLimits {
+        head: Duration::from_millis(config.limits.handshake_ms.into()),
+        head_bytes: config.limits.handshake_bytes as usize,
+        ..HttpLimits::default()
+    }
+}
+
+pub(crate) fn drain_plan(config: &Config) -> DrainPlan {
+    DrainPlan {
+        window: Duration::from_millis(config.drain.window_ms.into()),
+        deadline: Duration::from_millis(config.drain.deadline_ms.into()),
+        ..DrainPlan::default()
+    }
+}
