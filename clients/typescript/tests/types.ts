@@ -1,0 +1,43 @@
+// What has to compile, and what must not. Checked by `npm run check`; never run.
+
+import { connect, type Message, type Position, type SaywhyError } from "../src/index.js";
+
+export async function requests(): Promise<void> {
+  const chat = connect(new URL("wss://example.com/ws"), { WebSocket, signal: AbortSignal.timeout(1_000) });
+
+  const joined = await chat.request("join", { room: "lobby" }, { timeoutMs: 1_000 });
+  if (joined.ok) joined.data.position satisfies Position;
+  else joined.error satisfies SaywhyError;
+
+  const history = await chat.request("history", { room: "lobby", limit: 10 });
+  if (history.ok) history.data.messages satisfies readonly Message[];
+
+  // An application's own requests take anything, and are answered with something unknown.
+  const drawn = await chat.request("draw", { shape: "circle" });
+  if (drawn.ok) {
+    drawn.data satisfies unknown;
+    // @ts-expect-error: it has to be looked at first
+    drawn.data.shape;
+  }
+  await chat.request("clear");
+
+  // @ts-expect-error: a room is needed
+  await chat.request("join", { rom: "lobby" });
+  // @ts-expect-error: a room is needed
+  await chat.request("leave");
+  // @ts-expect-error: there is no such event
+  chat.on("redy", () => {});
+  // @ts-expect-error: an error may be one of the server's own, and its name is text all the same
+  joined.ok || (joined.error.name satisfies 4003);
+
+  chat.on("closed", ({ cause, close }) => {
+    switch (cause.name) {
+      case "kicked":
+      case "unauthorized":
+      case "room_full":
+        break;
+    }
+    close?.code satisfies number | undefined;
+  });
+  for await (const { body } of chat) body satisfies unknown;
+}
