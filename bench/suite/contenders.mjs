@@ -1,0 +1,110 @@
+// Who is measured: the name, the version, and how each is started for a work, on which port.
+import { execFileSync } from "node:child_process";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+const bench = new URL("..", import.meta.url).pathname;
+export const target = process.env.CARGO_TARGET_DIR ?? join(bench, "../target/bench");
+const built = (name) => join(target, "release", name);
+export const load = built("bench-load");
+
+const rust = (name, crate, label = name) => ({
+  label,
+  version: () => crateVersion(crate),
+  command: (work, port) => [built("bench-peers"), name, work, `127.0.0.1:${port}`],
+});
+
+export const CONTENDERS = {
+  saywhy: { ...rust("saywhy", undefined), version: commit },
+  "saywhy-serve": {
+    label: "saywhy serve",
+    version: commit,
+    command(work, port, folder) {
+      const file = join(folder, "saywhy.toml");
+      writeFileSync(file, serveConfig(work, port));
+      return [built("saywhy"), "serve", "--config", file];
+    },
+  },
+  tungstenite: rust("tungstenite", "tokio-tungstenite"),
+  "tungstenite-4k": { ...rust("tungstenite-4k", "tokio-tungstenite", "tungstenite, 4 KiB buffer") },
+  "tokio-websockets": rust("tokio-websockets", "tokio-websockets"),
+  fastwebsockets: rust("fastwebsockets", "fastwebsockets"),
+  ws: {
+    label: "Node ws",
+    version: () => `${JSON.parse(readFileSync(join(bench, "node_modules/ws/package.json"))).version}, Node ${process.versions.node}`,
+    command: (work, port) => [process.execPath, join(bench, "node/ws.mjs"), work, String(port)],
+  },
+  nginx: {
+    label: "nginx",
+    hint: "apt-get install nginx-light",
+    isThere: () => nginx() !== undefined,
+    version: () => execFileSync("sh", ["-c", `${nginx()} -v 2>&1`], { encoding: "utf8" }).trim().split("/").pop(),
+    command(work, port, folder) {
+      const file = join(folder, "nginx.conf");
+      writeFileSync(file, nginxConfig(port, folder));
+      return [nginx(), "-c", file, "-e", join(folder, "error.log")];
+    },
+  },
+};
+
+/** Limits that are about one client are higher than by default: this load stands for many. */
+function serveConfig(work, port) {
+  const limits = `
+[limits]
+connections_per_address = 1000000
+messages_per_s = 1000000
+message_burst = 1000000`;
+  const log = `
+[log]
+level = "error"`;
+  const refusing = `
+[token]
+hs256_secret = "only for this measurement, which ends with it"
+[[route]]
+path = "/ws"
+rooms = {}`;
+  const rooms = `
+[[route]]
+path = "/ws"
+token = "none"
+rooms = { open = [], create = "join", presence = false }`;
+  return `listen = "127.0.0.1:${port}"${limits}${log}${work === "refuse" ? refusing : rooms}\n`;
+}
+
+/** As Debian has it, but for what needs root, and without an access log: none of the others writes a line either. */
+function nginxConfig(port, folder) {
+  const temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+  return `daemon off;
+worker_processes 1;
+pid ${folder}/nginx.pid;
+error_log ${folder}/error.log;
+events { worker_connections 10000; }
+http {
+  access_log off;
+  sendfile on;
+  tcp_nopush on;
+  ${temp.map((name) => `${name}_temp_path ${folder}/${name};`).join("\n  ")}
+  server {
+    listen 127.0.0.1:${port};
+    location / { return 401; }
+  }
+}
+`;
+}
+
+function nginx() {
+  return ["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/sbin/nginx"].find((file) => existsSync(file));
+}
+
+function crateVersion(name) {
+  const lock = readFileSync(join(bench, "Cargo.lock"), "utf8");
+  return lock.match(new RegExp(`name = "${name}"\nversion = "([^"]+)"`))?.[1];
+}
+
+export function commit() {
+  try {
+    return execFileSync("git", ["describe", "--always", "--dirty"], { cwd: bench, encoding: "utf8" }).trim();
+  } catch {
+    return "unknown";
+  }
+}
