@@ -1,0 +1,36 @@
+# The recipes that people and CI run. `just` lists them.
+
+_list:
+    @just --list --unsorted
+
+# Serve rooms in development mode, with the page at http://127.0.0.1:8080/
+serve *flags:
+    cargo run --quiet --package saywhy-cli -- serve {{flags}}
+
+# Everything that CI tests: Rust, then real browsers and real peers against the real binary
+test: (build "dev")
+    cargo test --workspace --quiet
+    npm --prefix clients/typescript test
+    npm --prefix tests test
+
+# Formatting, lints, and documentation without warnings
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --quiet -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+    @command -v cargo-deny >/dev/null && cargo deny --offline check licenses bans sources || echo "cargo-deny is not installed: licences and sources were not checked"
+
+# Write anew what is made from the sources: the catalogue, the schema and the tables of the configuration
+generate:
+    cargo run --quiet --package saywhy-codes --example generate
+    UPDATE=1 cargo test --quiet --package saywhy-cli --test check
+    npm --prefix clients/typescript run generate
+
+# Bytes of resident memory per idle connection
+idle count="10000": (build "release")
+    node bench/idle/idle.mjs {{count}}
+
+# The binary that the tests drive
+[private]
+build profile:
+    cargo build --quiet --package saywhy-cli --profile {{profile}}
