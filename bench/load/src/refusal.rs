@@ -188,7 +188,7 @@ fn is_readable_no(seen: &[u8]) -> io::Result<bool> {
     }
     let mut explained = false;
     loop {
-        let header = Header::parse(rest, Role::Server).map_err(|rule| wrong(&format!("{rule:?}")))?;
+        let header = Header::parse(rest, Role::Server, false).map_err(|rule| wrong(&format!("{rule:?}")))?;
         let Some((header, at)) = header else { return Ok(false) };
         let Some(payload) = rest.get(at..at + header.len as usize) else { return Ok(false) };
         rest = &rest[at + payload.len()..];

@@ -331,6 +331,8 @@ pub(crate) struct Route {
     #[serde(default)]
     #[schemars(extend("x-client-sees" = "replaced"))]
     pub(crate) one_per_identity: bool,
+    /// Compression of messages (permessage-deflate), for clients that offer it. Without this table there is none.
+    pub(crate) compression: Option<Compression>,
     /// Limits of this route's own.
     #[serde(default)]
     #[schemars(transform = schema::inherited)]
@@ -352,6 +354,7 @@ impl Route {
             dialect: Dialect::App,
             token: None,
             one_per_identity: false,
+            compression: None,
             limits: limits.clone(),
         })
     }
@@ -365,6 +368,30 @@ pub(crate) enum Target {
     Rooms(Rooms),
     /// The back end that connections are relayed to.
     Upstream(Upstream),
+}
+
+/// How messages are compressed (RFC 7692).
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Compression {
+    /// Whether messages may refer to those before. It takes fewer bytes on the wire, up to 350 KiB of memory for each
+    /// connection, and what goes to a room is compressed for each member.
+    pub(crate) context_takeover: bool,
+    /// How far back a message may refer, as a power of two in bytes.
+    #[schemars(range(min = 9, max = 15))]
+    pub(crate) window_bits: u8,
+    /// 1 is fastest, 9 takes the fewest bytes.
+    #[schemars(range(min = 1, max = 9))]
+    pub(crate) level: u8,
+    /// Bytes below which a message is sent as it is.
+    #[schemars(range(max = 67_108_864))]
+    pub(crate) min_bytes: u32,
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Self { context_takeover: false, window_bits: 15, level: 6, min_bytes: 256 }
+    }
 }
 
 /// The rooms of a route.

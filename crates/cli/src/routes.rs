@@ -6,8 +6,8 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::any;
 use saywhy::{
-    Admission, Cause, DrainPlan, ErrorMessage, Gate, HttpLimits, Limits, Origin, Refusal, RefusalForm, Settings,
-    TokenKeys,
+    Admission, Cause, Compression, DrainPlan, ErrorMessage, Gate, HttpLimits, Limits, Origin, Refusal, RefusalForm,
+    Settings, TokenKeys,
 };
 use saywhy_rooms::broker::{Broker as _, MemoryBroker, MemoryLimits};
 use saywhy_rooms::{Authenticate, Claims, Create, Permission, Rooms, RoomsSettings};
@@ -134,6 +134,12 @@ fn gate_settings(route: &config::Route, server: &Settings) -> Settings {
         dialect: route.dialect.clone(),
         origins: origins([route]),
         one_per_identity: route.one_per_identity,
+        compression: route.compression.as_ref().map(|ours| Compression {
+            context_takeover: ours.context_takeover,
+            window_bits: ours.window_bits,
+            level: ours.level,
+            min_bytes: ours.min_bytes as usize,
+        }),
         limits: Arc::new(Limits {
             message_bytes: limits.message_bytes as usize,
             messages_per_s: limits.messages_per_s,

@@ -57,6 +57,7 @@ pub const MAX_CONTROL: usize = 125;
 
 const FIN: u8 = 0x80;
 const RSV: u8 = 0x70;
+const RSV1: u8 = 0x40;
 const MASK: u8 = 0x80;
 
 /// What stands before a payload.
@@ -64,6 +65,8 @@ const MASK: u8 = 0x80;
 pub struct Header {
     /// Whether the message ends with this frame.
     pub fin: bool,
+    /// The first reserved bit: the message that begins here is compressed (RFC 7692 §6).
+    pub compressed: bool,
     /// What it is for.
     pub opcode: Opcode,
     /// How the payload is masked, if it is.
@@ -74,16 +77,20 @@ pub struct Header {
 
 impl Header {
     /// Reads a header and its length in bytes from the start of `bytes`; `None` when more bytes are needed.
-    /// Each byte is judged as soon as it is there.
+    /// Each byte is judged as soon as it is there. `may_compress` says whether permessage-deflate was agreed on.
     ///
     /// # Errors
     /// The rule that `sender` broke.
-    pub fn parse(bytes: &[u8], sender: Role) -> Result<Option<(Self, usize)>, Violation> {
+    pub fn parse(bytes: &[u8], sender: Role, may_compress: bool) -> Result<Option<(Self, usize)>, Violation> {
         let Some(&first) = bytes.first() else { return Ok(None) };
-        if first & RSV != 0 {
+        let opcode = Opcode::parse(first & 0x0F);
+        // RFC 7692 §6.1: only the first frame of a data message says that it is compressed.
+        let may_compress = may_compress && matches!(opcode, Ok(Opcode::Text | Opcode::Binary));
+        let compressed = first & RSV1 != 0;
+        if first & RSV != 0 && (first & RSV != RSV1 || !may_compress) {
             return Err(Violation::ReservedBit);
         }
-        let opcode = Opcode::parse(first & 0x0F)?;
+        let opcode = opcode?;
         let fin = first & FIN != 0;
         if opcode.is_control() && !fin {
             return Err(Violation::FragmentedControl);
@@ -106,10 +113,10 @@ impl Header {
             return Err(Violation::LengthNotMinimal);
         }
         if sender == Role::Server {
-            return Ok(Some((Self { fin, opcode, mask: None, len }, after_len)));
+            return Ok(Some((Self { fin, compressed, opcode, mask: None, len }, after_len)));
         }
         let Some(mask) = mask_key(after_len, bytes) else { return Ok(None) };
-        Ok(Some((Self { fin, opcode, mask: Some(mask), len }, after_len + 4)))
+        Ok(Some((Self { fin, compressed, opcode, mask: Some(mask), len }, after_len + 4)))
     }
 
     /// As [`Header::parse`], without judging: whatever breaks a rule still has a length, so that the next frame can be
@@ -119,13 +126,13 @@ impl Header {
         let (len, after_len) = length(second & !MASK, bytes)?;
         let mask = if second & MASK == 0 { None } else { Some(mask_key(after_len, bytes)?) };
         let opcode = Opcode::parse(first & 0x0F).unwrap_or(Opcode::Binary);
-        let header = Self { fin: first & FIN != 0, opcode, mask, len };
+        let header = Self { fin: first & FIN != 0, compressed: false, opcode, mask, len };
         Some((header, after_len + if mask.is_some() { 4 } else { 0 }))
     }
 
     /// Appends the header to `out`.
     pub fn write(&self, out: &mut Vec<u8>) {
-        out.push(self.opcode.bits() | if self.fin { FIN } else { 0 });
+        out.push(self.opcode.bits() | if self.fin { FIN } else { 0 } | if self.compressed { RSV1 } else { 0 });
         let mask = if self.mask.is_some() { MASK } else { 0 };
         if self.len < 126 {
             out.push(mask | self.len as u8);
@@ -157,8 +164,13 @@ fn mask_key(at: usize, header: &[u8]) -> Option<[u8; 4]> {
 
 /// Appends a whole, unfragmented frame to `out`, masked with `key` where the sender is a client.
 pub fn write(opcode: Opcode, payload: &[u8], key: Option<[u8; 4]>, out: &mut Vec<u8>) {
+    write_message(opcode, payload, false, key, out);
+}
+
+/// As [`write()`], of a payload that may be compressed already.
+pub(crate) fn write_message(opcode: Opcode, payload: &[u8], compressed: bool, key: Option<[u8; 4]>, out: &mut Vec<u8>) {
     out.reserve(MAX_HEADER + payload.len());
-    Header { fin: true, opcode, mask: key, len: payload.len() as u64 }.write(out);
+    Header { fin: true, compressed, opcode, mask: key, len: payload.len() as u64 }.write(out);
     let start = out.len();
     out.extend_from_slice(payload);
     if let Some(key) = key {
@@ -205,6 +217,7 @@ pub fn mask(payload: &mut [u8], key: [u8; 4], offset: u64) {
 #[derive(Debug)]
 pub struct FrameReader {
     sender: Role,
+    may_compress: bool,
     is_judging: bool,
     /// An unfinished header.
     head: [u8; MAX_HEADER],
@@ -243,7 +256,12 @@ impl Piece<'_> {
 impl FrameReader {
     /// A reader of what an endpoint in role `sender` sends.
     pub fn new(sender: Role) -> Self {
-        Self { sender, is_judging: true, head: [0; MAX_HEADER], head_len: 0, current: None }
+        Self { sender, may_compress: false, is_judging: true, head: [0; MAX_HEADER], head_len: 0, current: None }
+    }
+
+    /// permessage-deflate was agreed on: data messages may be marked as compressed.
+    pub fn allow_compression(&mut self) {
+        self.may_compress = true;
     }
 
     /// The next piece in `bytes`, and how many of the bytes it took. Call it again with the rest until all are taken.
@@ -294,7 +312,7 @@ impl FrameReader {
     }
 
     fn parse(&self, bytes: &[u8]) -> Result<Option<(Header, usize)>, Violation> {
-        if self.is_judging { Header::parse(bytes, self.sender) } else { Ok(Header::skim(bytes)) }
+        if self.is_judging { Header::parse(bytes, self.sender, self.may_compress) } else { Ok(Header::skim(bytes)) }
     }
 
     /// From now on only tells frames apart: a sender that broke a rule may still say Close.
@@ -320,7 +338,7 @@ mod tests {
     const KEY: [u8; 4] = [1, 2, 3, 4];
 
     fn parse(bytes: &[u8]) -> Result<Option<(Header, usize)>, Violation> {
-        Header::parse(bytes, Role::Client)
+        Header::parse(bytes, Role::Client, false)
     }
 
     #[test]
@@ -334,23 +352,35 @@ mod tests {
         assert_eq!(parse(&[0x81, 0xFE, 0, 125]), Err(Violation::LengthNotMinimal));
         assert_eq!(parse(&[0x81, 0xFF, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF]), Err(Violation::LengthNotMinimal));
         assert_eq!(parse(&[0x81, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 0]), Err(Violation::LengthTooLarge));
-        assert_eq!(Header::parse(&[0x81, 0x81], Role::Server), Err(Violation::Masked));
+        assert_eq!(Header::parse(&[0x81, 0x81], Role::Server, false), Err(Violation::Masked));
+    }
+
+    #[test]
+    fn only_the_first_frame_of_a_data_message_may_be_compressed() {
+        let parse = |first: u8| Header::parse(&[first, 0], Role::Server, true).map(|found| found.unwrap().0.compressed);
+        assert_eq!(parse(0xC1), Ok(true));
+        assert_eq!(parse(0x42), Ok(true));
+        assert_eq!(parse(0x81), Ok(false));
+        for first in [0xC0, 0xC8, 0xC9, 0xCA, 0xC3, 0xA1, 0xE1, 0x91] {
+            assert_eq!(parse(first), Err(Violation::ReservedBit), "{first:x}");
+        }
     }
 
     proptest! {
         #[test]
         fn headers_round_trip(
             fin: bool,
+            compressed: bool,
             len in prop_oneof![0u64..200, 65_000u64..66_000, 0..(1u64 << 63)],
             key: Option<[u8; 4]>,
         ) {
-            let header = Header { fin, opcode: Opcode::Binary, mask: key, len };
+            let header = Header { fin, compressed, opcode: Opcode::Binary, mask: key, len };
             let mut out = Vec::new();
             header.write(&mut out);
             let sender = if key.is_some() { Role::Client } else { Role::Server };
-            prop_assert_eq!(Header::parse(&out, sender), Ok(Some((header, out.len()))));
+            prop_assert_eq!(Header::parse(&out, sender, true), Ok(Some((header, out.len()))));
             for cut in 0..out.len() {
-                prop_assert_eq!(Header::parse(&out[..cut], sender), Ok(None));
+                prop_assert_eq!(Header::parse(&out[..cut], sender, true), Ok(None));
             }
         }
 

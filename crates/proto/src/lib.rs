@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | frames | [`frame`] | bytes into headers and pieces of payload, masks untouched |
 //! | messages | [`message`] | pieces into whole messages, checked |
+//! | compression | [`deflate`] | offers into an agreement, messages into smaller ones |
 //! | the session | [`session`] | messages and time into open, closing, closed, and one [`Ending`](saywhy_codes::Ending) |
 //! | the envelope | [`envelope`] | text into `{type, data, meta}` and back |
 //! | the retry contract | [`retry`] | endings into what a client does next |
@@ -12,6 +13,7 @@
 // No panic is reachable from the network.
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
+pub mod deflate;
 pub mod envelope;
 pub mod frame;
 pub mod limits;
@@ -20,6 +22,7 @@ pub mod retry;
 pub mod session;
 mod violation;
 
+pub use deflate::Compression;
 pub use limits::Limits;
 pub use session::{Farewell, Session};
 pub use violation::Violation;

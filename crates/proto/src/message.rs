@@ -1,9 +1,11 @@
 //! Messages: frames put together, checked as they arrive, bounded over all of their fragments (RFC 6455 §5.4–5.6).
 
-use crate::frame::{FrameReader, Header, MAX_CONTROL, Opcode, Piece};
+use crate::deflate::{self, Inflater};
+use crate::frame::{self, FrameReader, Header, MAX_CONTROL, Opcode, Piece};
 use crate::violation::Violation;
 use saywhy_codes::{CloseCode, CloseReason, Observed, Role, SeenClose};
 use std::borrow::Cow;
+use std::sync::OnceLock;
 
 /// A data message. Borrowed from the bytes that arrived where they hold it whole; nothing is copied then.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +38,10 @@ pub struct Decoder {
     /// Data frames are skipped, not kept: we have said Close and only wait for the peer's.
     discarding: bool,
     data: Option<Box<Assembly>>,
+    /// For compressed messages, once they were agreed on.
+    inflater: Option<Box<Inflater>>,
+    /// Compressed messages are a violation still.
+    too_early: bool,
     /// The payload of a control frame that arrives in pieces.
     control: Vec<u8>,
 }
@@ -44,13 +50,34 @@ impl Decoder {
     /// A decoder of what an endpoint in role `sender` sends, with at most `message_bytes` in one message.
     pub fn new(sender: Role, message_bytes: usize) -> Self {
         let frames = FrameReader::new(sender);
-        Self { frames, sender, message_bytes, discarding: false, data: None, control: Vec::new() }
+        Self {
+            frames,
+            sender,
+            message_bytes,
+            discarding: false,
+            data: None,
+            inflater: None,
+            too_early: false,
+            control: Vec::new(),
+        }
     }
 
     /// From now on keeps nothing of data messages, and checks nothing of them.
     pub fn discard(&mut self) {
         self.discarding = true;
         self.data = None;
+    }
+
+    /// Compressed messages were agreed on. They are inflated from [`Decoder::allow_compressed`] on.
+    pub(crate) fn inflate_with(&mut self, inflater: Inflater) {
+        self.frames.allow_compression();
+        self.inflater = Some(Box::new(inflater));
+        self.too_early = true;
+    }
+
+    /// The time for compressed messages has come.
+    pub(crate) fn allow_compressed(&mut self) {
+        self.too_early = false;
     }
 
     /// The limit.
@@ -89,7 +116,7 @@ impl Decoder {
     }
 
     fn data<'a>(&mut self, mut piece: Piece<'a>) -> Result<Option<Item<'a>>, Violation> {
-        let Header { fin, opcode, len, .. } = piece.header;
+        let Header { fin, compressed, opcode, len, .. } = piece.header;
         let ends = fin && piece.is_last();
         if piece.is_first {
             let before = match (opcode, &self.data) {
@@ -99,23 +126,38 @@ impl Decoder {
                 (_, None) => 0,
             };
             let declared = before.saturating_add(len);
-            if declared > self.message_bytes as u64 {
+            let is_compressed = compressed || self.data.as_ref().is_some_and(|data| data.compressed);
+            let most = if is_compressed { deflated_most(self.message_bytes) } else { self.message_bytes };
+            if declared > most as u64 {
                 return Err(Violation::TooBig);
+            }
+            if compressed && self.too_early {
+                return Err(Violation::DeflateEarly);
             }
             match &mut self.data {
                 Some(data) => data.declared = declared,
                 // The common case: a message in one frame, all of it there.
-                None if ends => {
+                None if ends && !compressed => {
                     piece.unmask();
                     return Message::whole(opcode, piece.payload).map(|message| Some(Item::Message(message)));
                 }
-                None => self.data = Some(Box::new(Assembly::new(opcode, declared))),
+                None => self.data = Some(Box::new(Assembly::new(opcode, compressed, declared))),
             }
         }
         piece.unmask();
         // Without an assembly the message was refused before, and what is left of it is skipped.
         let Some(data) = &mut self.data else { return Ok(None) };
-        data.push(piece.payload, self.message_bytes)?;
+        let limit = self.message_bytes;
+        match self.inflater.as_mut().filter(|_| data.compressed) {
+            None => data.push(piece.payload, limit)?,
+            Some(inflater) => {
+                let mut take = |bytes: &[u8]| data.push(bytes, limit);
+                inflater.push(piece.payload, &mut take)?;
+                if ends {
+                    inflater.finish(&mut take)?;
+                }
+            }
+        }
         if !ends {
             return Ok(None);
         }
@@ -184,6 +226,13 @@ impl<'a> Message<'a> {
         }
     }
 
+    pub(crate) fn parts(&self) -> (Opcode, &[u8]) {
+        match self {
+            Self::Text(text) => (Opcode::Text, text.as_bytes()),
+            Self::Binary(bytes) => (Opcode::Binary, bytes),
+        }
+    }
+
     /// Bytes of payload.
     pub fn len(&self) -> usize {
         match self {
@@ -198,10 +247,65 @@ impl<'a> Message<'a> {
     }
 }
 
+/// A message that a server frames once, and compresses once, for many sessions.
+#[derive(Debug)]
+pub struct Shared {
+    wire: Box<[u8]>,
+    opcode: Opcode,
+    header_len: usize,
+    compressed: OnceLock<Option<Box<[u8]>>>,
+}
+
+impl Shared {
+    /// Frames a message.
+    pub fn new(message: &Message<'_>) -> Self {
+        let (opcode, payload) = message.parts();
+        let mut wire = Vec::new();
+        frame::write(opcode, payload, None, &mut wire);
+        let header_len = wire.len() - payload.len();
+        Self { wire: wire.into(), opcode, header_len, compressed: OnceLock::new() }
+    }
+
+    /// Bytes on the wire, without compression.
+    pub fn len(&self) -> usize {
+        self.wire.len()
+    }
+
+    /// Never: there is a header at least.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// The frame.
+    pub(crate) fn wire(&self) -> &[u8] {
+        &self.wire
+    }
+
+    pub(crate) fn opcode(&self) -> Opcode {
+        self.opcode
+    }
+
+    pub(crate) fn payload(&self) -> &[u8] {
+        &self.wire[self.header_len..]
+    }
+
+    /// The frame with its payload compressed, at the level that is asked for first; `None` where that saves nothing.
+    pub(crate) fn compressed(&self, level: u8) -> Option<&[u8]> {
+        let compress = || {
+            let payload = deflate::alone(self.payload(), level, deflate::SHARED_BITS)?;
+            let mut wire = Vec::new();
+            frame::write_message(self.opcode, &payload, true, None, &mut wire);
+            Some(wire.into())
+        };
+        self.compressed.get_or_init(compress).as_deref()
+    }
+}
+
 /// A message that has begun and not ended, in one buffer however many fragments it comes in.
 #[derive(Debug)]
 struct Assembly {
     content: Content,
+    compressed: bool,
     /// What its frames have declared so far: this is what the limit is about, not what memory follows.
     declared: u64,
 }
@@ -213,12 +317,16 @@ enum Content {
 }
 
 impl Assembly {
-    fn new(opcode: Opcode, declared: u64) -> Self {
+    fn new(opcode: Opcode, compressed: bool, declared: u64) -> Self {
         let content = if opcode == Opcode::Text { Content::Text(Utf8::default()) } else { Content::Binary(Vec::new()) };
-        Self { content, declared }
+        Self { content, compressed, declared }
     }
 
+    /// Appends what belongs to the message, which the headers cannot bound where it was compressed.
     fn push(&mut self, bytes: &[u8], limit: usize) -> Result<(), Violation> {
+        if self.len() + bytes.len() > limit {
+            return Err(Violation::TooBig);
+        }
         match &mut self.content {
             Content::Binary(all) => {
                 if let Some(more) = growth(all.len(), all.capacity(), bytes.len(), limit) {
@@ -231,6 +339,13 @@ impl Assembly {
         }
     }
 
+    fn len(&self) -> usize {
+        match &self.content {
+            Content::Binary(all) => all.len(),
+            Content::Text(all) => all.text.len() + all.pending_len,
+        }
+    }
+
     fn finish(self) -> Result<Message<'static>, Violation> {
         Ok(match self.content {
             Content::Binary(all) => Message::Binary(Cow::Owned(all)),
@@ -238,6 +353,11 @@ impl Assembly {
             Content::Text(_) => return Err(Violation::TextNotUtf8),
         })
     }
+}
+
+/// The longest that a message of `limit` bytes becomes when it is compressed badly.
+fn deflated_most(limit: usize) -> usize {
+    limit.saturating_add(limit / 8).saturating_add(64)
 }
 
 /// How much to reserve so that a buffer of `len` takes `more`: doubling, but never past the limit of a message.
@@ -312,13 +432,12 @@ fn unfinished(bytes: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame;
     use proptest::prelude::*;
 
     const KEY: [u8; 4] = [0xA5, 0x5A, 0x0F, 0xF0];
 
     fn piece(fin: bool, opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
-        Header { fin, opcode, mask: Some(KEY), len: payload.len() as u64 }.write(out);
+        Header { fin, compressed: false, opcode, mask: Some(KEY), len: payload.len() as u64 }.write(out);
         let start = out.len();
         out.extend_from_slice(payload);
         frame::mask(&mut out[start..], KEY, 0);

@@ -18,9 +18,10 @@
 //! The shell reads and writes the socket, keeps the clock, and asks [`Session::step`] what to do next. At most one
 //! Close is ever written and nothing after it; each session has exactly one [`Ending`].
 
+use crate::deflate::{Agreed, Compression, Deflater, Inflater};
 use crate::frame::{self, Opcode};
 use crate::limits::{Limits, Meter};
-use crate::message::{Decoder, Item, Message};
+use crate::message::{Decoder, Item, Message, Shared};
 use crate::violation::Violation;
 use saywhy_codes::catalogue::{GOING_AWAY, POLICY_VIOLATION, TIMEOUT, UNAUTHORIZED};
 use saywhy_codes::{
@@ -161,6 +162,8 @@ pub struct Session {
     state: State,
     limits: Arc<Limits>,
     decoder: Decoder,
+    /// Compresses, where that was agreed on.
+    deflater: Option<Box<Deflater>>,
     /// The peer has said Close: what follows is not part of the protocol any more.
     deaf: bool,
     /// Keys for what a client sends; a server masks nothing.
@@ -246,6 +249,7 @@ impl Session {
             role,
             state: State::Connecting,
             decoder: Decoder::new(peer, limits.early_message_bytes.min(limits.message_bytes)),
+            deflater: None,
             deaf: false,
             keys,
             started: now,
@@ -271,6 +275,16 @@ impl Session {
         }
     }
 
+    /// The handshake agreed on permessage-deflate. Nothing is compressed or inflated before [`Session::ready`].
+    pub fn compress(&mut self, agreed: Agreed, ours: &Compression) {
+        let peer = match self.role {
+            Role::Client => Role::Server,
+            Role::Server => Role::Client,
+        };
+        self.decoder.inflate_with(Inflater::new(agreed, peer));
+        self.deflater = Some(Box::new(Deflater::new(agreed, self.role, ours)));
+    }
+
     /// Where the session is.
     pub fn state(&self) -> State {
         self.state
@@ -288,6 +302,7 @@ impl Session {
             self.was_ready = true;
             self.last_message = now;
             self.decoder.set_message_bytes(self.limits.message_bytes);
+            self.decoder.allow_compressed();
         }
     }
 
@@ -513,15 +528,37 @@ impl Session {
         if !self.accepts_data() {
             return false;
         }
-        let (opcode, payload) = match message {
-            Message::Text(text) => (Opcode::Text, text.as_bytes()),
-            Message::Binary(bytes) => (Opcode::Binary, &**bytes),
-        };
         // What is sent may be an answer, and a Ping may have come before the question.
         self.write_pongs(out);
-        let key = self.key();
-        frame::write(opcode, payload, key, out);
+        let (opcode, payload) = message.parts();
+        self.write_data(opcode, payload, out);
         true
+    }
+
+    /// Appends a message that goes to many, if one may still be written. For servers.
+    pub fn send_shared(&mut self, message: &Shared, out: &mut Vec<u8>) -> bool {
+        if !self.accepts_data() {
+            return false;
+        }
+        let payload = message.payload();
+        let Some(deflater) = self.deflater.as_ref().filter(|_| self.was_ready) else {
+            out.extend_from_slice(message.wire());
+            return true;
+        };
+        match deflater.takes_shared(payload.len()) {
+            Some(level) => out.extend_from_slice(message.compressed(level).unwrap_or(message.wire())),
+            None => self.write_data(message.opcode(), payload, out),
+        }
+        true
+    }
+
+    fn write_data(&mut self, opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
+        let key = self.key();
+        let deflater = self.deflater.as_mut().filter(|_| self.was_ready);
+        match deflater.and_then(|deflater| deflater.message(payload)) {
+            Some(compressed) => frame::write_message(opcode, &compressed, true, key, out),
+            None => frame::write(opcode, payload, key, out),
+        }
     }
 
     fn write_pongs(&mut self, out: &mut Vec<u8>) {

@@ -34,6 +34,10 @@ pub enum Violation {
     CloseReasonNotUtf8,
     /// A text message that is not UTF-8 (§8.1).
     TextNotUtf8,
+    /// A compressed message that cannot be inflated (RFC 7692 §7.2.2).
+    Deflate,
+    /// A compressed message before `ready`.
+    DeflateEarly,
     /// A message past the limit, counted over all of its fragments (§10.4).
     TooBig,
     /// A message whose last fragment did not come in time.
@@ -58,10 +62,10 @@ impl Violation {
             | Self::UnfinishedMessage
             | Self::CloseOneByte
             | Self::CloseCode(_) => PROTOCOL_ERROR,
-            Self::CloseReasonNotUtf8 | Self::TextNotUtf8 => INVALID_PAYLOAD,
+            Self::CloseReasonNotUtf8 | Self::TextNotUtf8 | Self::Deflate => INVALID_PAYLOAD,
             Self::TooBig => MESSAGE_TOO_BIG,
             Self::Unfinished => TIMEOUT,
-            Self::ControlFlood => POLICY_VIOLATION,
+            Self::DeflateEarly | Self::ControlFlood => POLICY_VIOLATION,
         }
     }
 
@@ -91,6 +95,8 @@ impl Violation {
             }
             Self::CloseReasonNotUtf8 => error.say("A close reason must be UTF-8 (RFC 6455 section 5.5.1)"),
             Self::TextNotUtf8 => error.say("A text message must be UTF-8 (RFC 6455 section 8.1)"),
+            Self::Deflate => error.say("A compressed message cannot be inflated (RFC 7692 section 7.2.2)"),
+            Self::DeflateEarly => error.say("No message may be compressed before the connection is ready"),
             Self::TooBig => error.say("The message is bigger than this server takes"),
             Self::Unfinished => error.say("A message was begun and not finished in time"),
             Self::ControlFlood => error.say("Too many pings and pongs"),

@@ -1,12 +1,13 @@
 //! Sends back what it hears: the server that `conformance/autobahn` tests.
 //!
 //! `cargo run --release -p saywhy --example echo -- 127.0.0.1:3000`. The limits are those of production but for two:
-//! Autobahn sends messages of 16 MiB, and a thousand of them as fast as they come back.
+//! Autobahn sends messages of 16 MiB, and a thousand of them as fast as they come back. It offers compression in all its
+//! forms, so all of it is on.
 
 use axum::Router;
 use axum::response::Response;
 use axum::routing::any;
-use saywhy::{Admission, Gate, Limits, Settings};
+use saywhy::{Admission, Compression, Gate, Limits, Settings};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
@@ -17,7 +18,8 @@ async fn echo(admission: Admission) -> Response {
 fn settings() -> Settings {
     let limits = Limits { message_bytes: 16 * 1024 * 1024, messages_per_s: 0, ..Limits::default() };
     // Autobahn expects to hear its own words and no others.
-    Settings { envelope: false, limits: Arc::new(limits), ..Settings::default() }
+    let compression = Compression { context_takeover: true, min_bytes: 0, ..Compression::default() };
+    Settings { envelope: false, limits: Arc::new(limits), compression: Some(compression), ..Settings::default() }
 }
 
 #[tokio::main(flavor = "current_thread")]

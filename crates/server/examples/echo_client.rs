@@ -6,8 +6,9 @@
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use saywhy::{Dialect, EndCause, Ending, ErrorMessage, Limits, Message};
 use saywhy_codes::{CloseFrame, Loss};
-use saywhy_proto::Session;
+use saywhy_proto::deflate::{self, Agreed};
 use saywhy_proto::session::{Phrase, Step};
+use saywhy_proto::{Compression, Session};
 use sha1::{Digest as _, Sha1};
 use std::io;
 use std::sync::Arc;
@@ -58,7 +59,9 @@ impl Connection {
         let key = BASE64_STANDARD.encode(rand::random::<[u8; 16]>());
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\
+             Sec-WebSocket-Extensions: {}\r\n\r\n",
+            Agreed::offer(&compression())
         );
         tcp.write_all(request.as_bytes()).await?;
         let mut input = Vec::with_capacity(64 * 1024);
@@ -78,6 +81,9 @@ impl Connection {
             return Err(io::Error::other(format!("no upgrade: {head}")));
         }
         let mut machine = Session::client(Arc::new(limits()), rand::random, Duration::ZERO);
+        if let Some(agreed) = agreed(&head)? {
+            machine.compress(agreed, &compression());
+        }
         machine.ready(Duration::ZERO);
         Ok(Self { tcp, machine, input, opened: Instant::now() })
     }
@@ -120,6 +126,19 @@ impl Connection {
 /// Those of production, but that Autobahn's messages are bigger and come as fast as they are answered.
 fn limits() -> Limits {
     Limits { message_bytes: 16 * 1024 * 1024, messages_per_s: 0, ..Limits::default() }
+}
+
+fn compression() -> Compression {
+    Compression { context_takeover: true, min_bytes: 0, ..Compression::default() }
+}
+
+/// What the server answered about compression.
+fn agreed(head: &str) -> io::Result<Option<Agreed>> {
+    let lines = head.lines().filter_map(|line| line.split_once(':'));
+    let lists = lines.filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-extensions"));
+    let elements: Option<Vec<_>> = lists.map(|(_, list)| deflate::extensions(list)).collect();
+    let elements = elements.ok_or_else(|| io::Error::other("that is no list of extensions"))?.concat();
+    Agreed::answered(&elements, &compression()).map_err(io::Error::other)
 }
 
 /// A client says what was wrong in its Close and nowhere else.

@@ -96,7 +96,7 @@ impl Admission {
         };
         // Begun by the gate: what goes wrong before the route has answered can still be a refusal that says so.
         pending.accepted = Some(Box::new(|pending| tokio::spawn(run(pending, session)).abort_handle()));
-        pending.switching_protocols()
+        pending.welcome()
     }
 
     /// Does not let it in.
@@ -110,13 +110,18 @@ where
     F: FnOnce(Session) -> R + Send + 'static,
     R: Future<Output = ()> + Send + 'static,
 {
-    let Pending { upgrade, connection, .. } = pending;
+    let Pending { upgrade, connection, agreed, .. } = pending;
     // Without one, the client was gone before the 101 could be written.
     let Ok(upgraded) = upgrade.await else { return };
     let connection = connection.answered();
     let (io, early, held) = Io::from_hyper(upgraded);
     let limits = Arc::clone(&connection.gate.settings().limits);
-    session::run(Driver::new(io, early, held, limits, connection), session).await;
+    let mut driver = Driver::new(io, early, held, limits, Arc::clone(&connection));
+    if let (Some(agreed), Some(ours)) = (agreed, &connection.gate.settings().compression) {
+        driver.machine().compress(agreed, ours);
+    }
+    drop(connection);
+    session::run(driver, session).await;
 }
 
 impl<S: Sync> FromRequestParts<S> for Admission {

@@ -16,14 +16,17 @@ use crate::refusal::Refusal;
 use crate::transport::now;
 use axum_core::body::Body;
 use axum_core::response::{IntoResponse as _, Response};
-use http::header::{CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::header::{
+    CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use saywhy_codes::catalogue::{
     BAD_REQUEST, FORBIDDEN, INTERNAL_ERROR, NOT_FOUND, OVERLOADED, RATE_LIMITED, REPLACED, SERVICE_RESTART,
 };
 use saywhy_codes::{Dialect, EndCause, Loss};
-use saywhy_proto::Limits;
+use saywhy_proto::deflate::Agreed;
+use saywhy_proto::{Compression, Limits};
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -69,6 +72,8 @@ pub struct Settings {
     pub one_per_identity: bool,
     /// What a session may take.
     pub limits: Arc<Limits>,
+    /// Compression of messages (permessage-deflate, RFC 7692), for clients that offer it; `None` declines.
+    pub compression: Option<Compression>,
     /// Bytes that may be queued for a peer: `slow_consumer`.
     pub outbound_bytes: usize,
     /// Messages that may be queued for a peer: `slow_consumer`.
@@ -94,6 +99,7 @@ impl Default for Settings {
             token_cookie: None,
             one_per_identity: false,
             limits: Arc::new(Limits::default()),
+            compression: None,
             outbound_bytes: 1024 * 1024,
             outbound_messages: 4_096,
             connections: 100_000,
@@ -192,6 +198,8 @@ pub(crate) struct Pending {
     pub(crate) close_form: bool,
     /// What the route wants to run, once it has let the connection in.
     pub(crate) accepted: Option<Begin>,
+    /// What was agreed about compression, should the connection be let in.
+    pub(crate) agreed: Option<Agreed>,
     accept: String,
     protocol: Option<String>,
 }
@@ -249,6 +257,16 @@ impl Pending {
             same_route.for_each(|older| older.close_now(REPLACED));
         }
         let _ = connection.task.set(begin(self));
+        response
+    }
+
+    /// The answer of someone who is let in. A refusal agrees on no extensions.
+    pub(crate) fn welcome(&self) -> Response {
+        let mut response = self.switching_protocols();
+        // Names and numbers, so it is a header value.
+        if let Some(Ok(agreed)) = self.agreed.map(|agreed| HeaderValue::from_str(&agreed.to_string())) {
+            response.headers_mut().insert(SEC_WEBSOCKET_EXTENSIONS, agreed);
+        }
         response
     }
 
@@ -369,7 +387,7 @@ impl Gate {
             (Err(invalid), _) => return Err(Box::new(self.refuse_handshake(request, peer, invalid))),
             (Ok(_), None) => return Err(Box::new(self.refuse_handshake(request, peer, Invalid::HttpVersion))),
         };
-        let Handshake { accept, protocols, bearer } = handshake;
+        let Handshake { accept, protocols, bearer, extensions } = handshake;
         let close_form = self.reads_closes(request.headers(), &protocols);
         let settings = self.settings();
         let spoken = |protocol: &&String| *protocol == SAYWHY_V1 || settings.subprotocols.contains(protocol);
@@ -381,7 +399,8 @@ impl Gate {
         let path = request.uri().path().into();
         let connection = Arc::new(Connection::new(self.clone(), path, peer, json, now()));
         let connection = Unanswered { connection, answered: false };
-        let pending = Pending { upgrade, connection, close_form, accepted: None, accept, protocol };
+        let agreed = settings.compression.as_ref().and_then(|ours| Agreed::answer(&extensions, ours));
+        let pending = Pending { upgrade, connection, close_form, accepted: None, agreed, accept, protocol };
 
         if !origin::is_allowed(request.headers(), &settings.origins) {
             // And nothing else: to a foreign page a refusal must not tell what is here.

@@ -3,10 +3,11 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
-    TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HOST, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, Method, Request, Version};
+use saywhy_proto::deflate::{self, Extension};
 use sha1::{Digest, Sha1};
 
 /// The subprotocol of Saywhy's envelope.
@@ -15,6 +16,8 @@ pub(crate) const SAYWHY_V1: &str = "saywhy.v1";
 const BEARER: &str = "saywhy.bearer.";
 /// More subprotocols than this are not looked at.
 const MAX_PROTOCOLS: usize = 32;
+/// More extensions than this are not looked at.
+const MAX_EXTENSIONS: usize = 32;
 
 /// A valid opening handshake.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub(crate) struct Handshake {
     pub(crate) protocols: Vec<String>,
     /// The token among the subprotocols.
     pub(crate) bearer: Option<String>,
+    /// The extensions on offer.
+    pub(crate) extensions: Vec<Extension>,
 }
 
 /// What is wrong with a handshake.
@@ -39,6 +44,7 @@ pub(crate) enum Invalid {
     Version,
     Body,
     Protocol,
+    Extensions,
 }
 
 impl Invalid {
@@ -52,6 +58,7 @@ impl Invalid {
             Self::Key => "Sec-WebSocket-Key must be 16 bytes in base64, once (RFC 6455 section 4.2.1)",
             Self::Version => "Only version 13 of the WebSocket protocol is spoken here (RFC 6455 section 4.2.1)",
             Self::Body => "A WebSocket handshake has no body",
+            Self::Extensions => "Sec-WebSocket-Extensions must be a list of extensions (RFC 6455 section 9.1)",
             Self::Protocol => "Sec-WebSocket-Protocol must be a list of different tokens (RFC 6455 section 4.1)",
         }
     }
@@ -77,7 +84,7 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<Handshake, Invalid> {
     let no_body = headers.get(CONTENT_LENGTH).is_none_or(|length| length.as_bytes() == b"0");
     check(no_body && !headers.contains_key(TRANSFER_ENCODING), Invalid::Body)?;
     let (protocols, bearer) = protocols(headers)?;
-    Ok(Handshake { accept: accept(key), protocols, bearer })
+    Ok(Handshake { accept: accept(key), protocols, bearer, extensions: extensions(headers)? })
 }
 
 /// RFC 6455 §4.2.2: the key and a constant, hashed.
@@ -120,6 +127,13 @@ fn protocols(headers: &HeaderMap) -> Result<(Vec<String>, Option<String>), Inval
         }
     }
     Ok((protocols, bearer))
+}
+
+fn extensions(headers: &HeaderMap) -> Result<Vec<Extension>, Invalid> {
+    let lists = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter();
+    let lists = lists.map(|list| deflate::extensions(list.to_str().ok()?).filter(|list| list.len() <= MAX_EXTENSIONS));
+    let lists: Option<Vec<_>> = lists.collect();
+    lists.map(|lists| lists.concat()).filter(|all| all.len() <= MAX_EXTENSIONS).ok_or(Invalid::Extensions)
 }
 
 /// RFC 9110 §5.6.2.

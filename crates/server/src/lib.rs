@@ -62,8 +62,8 @@ pub use saywhy_codes::{
     Catalogue, CatalogueEntry, Cause, CloseCode, CustomDialect, Detail, Dialect, EndCause, Ending, ErrorCode,
     ErrorMessage, Retry, catalogue,
 };
-pub use saywhy_proto::Limits;
 pub use saywhy_proto::message::Message;
+pub use saywhy_proto::{Compression, Limits};
 pub use serve::{HttpLimits, serve, serve_with};
 pub use session::{Handler, Session};
 pub use token::{TokenKeys, TokenProblem};

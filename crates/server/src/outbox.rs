@@ -2,10 +2,9 @@
 
 use crate::gate::{Gate, Settings};
 use crate::transport::now;
-use bytes::Bytes;
 use saywhy_codes::ErrorMessage;
 use saywhy_codes::catalogue::SLOW_CONSUMER;
-use saywhy_proto::frame::{self, Opcode};
+use saywhy_proto::message::{Message, Shared};
 use saywhy_proto::{Farewell, envelope};
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -20,14 +19,12 @@ use uuid::Uuid;
 
 /// A message that is encoded once and sent to many.
 #[derive(Clone, Debug)]
-pub struct Encoded(Bytes);
+pub struct Encoded(Arc<Shared>);
 
 impl Encoded {
     /// A text message, ready for the wire.
     pub fn text(text: &str) -> Self {
-        let mut out = Vec::new();
-        frame::write(Opcode::Text, text.as_bytes(), None, &mut out);
-        Self(out.into())
+        Self(Arc::new(Shared::new(&Message::Text(text.into()))))
     }
 
     /// A message of the envelope without a `request_id`.
@@ -65,7 +62,7 @@ pub(crate) struct Connection {
 
 #[derive(Default)]
 pub(crate) struct Queue {
-    frames: VecDeque<Bytes>,
+    frames: VecDeque<Arc<Shared>>,
     bytes: usize,
     pub(crate) farewell: Option<Farewell>,
     /// Until when the peer may stay, when that has changed.
@@ -76,7 +73,7 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    pub(crate) fn pop(&mut self) -> Option<Bytes> {
+    pub(crate) fn pop(&mut self) -> Option<Arc<Shared>> {
         let frame = self.frames.pop_front()?;
         self.bytes -= frame.len();
         if self.frames.is_empty() {
@@ -86,7 +83,7 @@ impl Queue {
         Some(frame)
     }
 
-    fn push(&mut self, frame: Bytes) {
+    fn push(&mut self, frame: Arc<Shared>) {
         self.bytes += frame.len();
         self.frames.push_back(frame);
     }

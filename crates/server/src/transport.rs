@@ -412,7 +412,7 @@ impl Driver {
         }
         while self.out.len() < BATCH_BYTES && self.machine.accepts_data() {
             let Some(frame) = queue.pop() else { break };
-            self.out.extend_from_slice(&frame);
+            self.machine.send_shared(&frame, &mut self.out);
         }
         if !self.machine.accepts_data() {
             queue.clear();

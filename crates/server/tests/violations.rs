@@ -153,7 +153,7 @@ fn a_length_that_is_too_big_is_refused_before_a_byte_of_it_arrives() {
         for len in [LIMIT as u64 + 1, 65_536, (1 << 31) - 1, 1 << 31, 1 << 32, (1 << 63) - 1] {
             let mut client = house.open_session("/ws").await;
             let mut bytes = Vec::new();
-            Header { fin: true, opcode: Opcode::Text, mask: Some([1; 4]), len }.write(&mut bytes);
+            Header { fin: true, compressed: false, opcode: Opcode::Text, mask: Some([1; 4]), len }.write(&mut bytes);
             client.raw(&bytes).await;
             let word = client.error_and_close().await;
             assert_eq!((word.code, &word.error["data"]["name"]), (1009, &json!("message_too_big")), "{len}");

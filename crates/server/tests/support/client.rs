@@ -155,7 +155,7 @@ impl Client {
     }
 
     fn take_frame(&mut self) -> Option<Seen> {
-        let (header, used) = Header::parse(&self.input, Role::Server).expect("a server sends legal frames")?;
+        let (header, used) = Header::parse(&self.input, Role::Server, true).expect("a server sends legal frames")?;
         let end = used + header.len as usize;
         if self.input.len() < end {
             return None;
@@ -248,7 +248,7 @@ impl Client {
 /// A frame of a client.
 pub fn wire(fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    Header { fin, opcode, mask: Some(KEY), len: payload.len() as u64 }.write(&mut out);
+    Header { fin, compressed: false, opcode, mask: Some(KEY), len: payload.len() as u64 }.write(&mut out);
     let start = out.len();
     out.extend_from_slice(payload);
     frame::mask(&mut out[start..], KEY, 0);
