@@ -1,21 +1,42 @@
 //! Panics of handlers become causes, so that they can be explained like any other error.
 
+use pin_project_lite::pin_project;
 use saywhy_codes::Cause;
 use std::any::Any;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
-/// Runs `work`; a panic becomes a private cause. What `work` borrowed may be in any state afterwards: end the session.
-pub(crate) async fn caught<T>(work: impl Future<Output = T>) -> Result<T, Cause> {
-    let mut work = pin!(work);
-    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
-        Ok(Poll::Pending) => Poll::Pending,
-        Ok(Poll::Ready(done)) => Poll::Ready(Ok(done)),
-        Err(payload) => Poll::Ready(Err(cause(payload.as_ref()))),
-    })
-    .await
+pin_project! {
+    /// Runs a future; a panic becomes a private cause. What it borrowed may be in any state afterwards: end the session.
+    ///
+    /// No `async fn`: that would hold its argument twice, for as long as a connection lives.
+    pub(crate) struct Caught<F> {
+        #[pin]
+        work: F,
+    }
+}
+
+pub(crate) fn caught<F: Future>(work: F) -> Caught<F> {
+    Caught { work }
+}
+
+impl<F: Future> Future for Caught<F> {
+    type Output = Result<F::Output, Cause>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let work = self.project().work;
+        match called(|| work.poll(cx)) {
+            Ok(polled) => Poll::Ready(Ok(ready!(polled))),
+            Err(panic) => Poll::Ready(Err(panic)),
+        }
+    }
+}
+
+/// The same for what does not wait.
+pub(crate) fn called<T>(work: impl FnOnce() -> T) -> Result<T, Cause> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| cause(payload.as_ref()))
 }
 
 fn cause(payload: &(dyn Any + Send)) -> Cause {

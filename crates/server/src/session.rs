@@ -4,7 +4,7 @@ use crate::closing;
 use crate::failure::Failure;
 use crate::observe;
 use crate::outbox::{Connection, Outbox};
-use crate::panic::caught;
+use crate::panic::{called, caught};
 use crate::transport::{Driver, Reply, now};
 use jiff::Timestamp;
 use saywhy_codes::catalogue::{BAD_REQUEST, HISTORY_LOST, INTERNAL_ERROR, RATE_LIMITED, UNSUPPORTED_DATA};
@@ -59,8 +59,8 @@ pub trait Handler: Send {
 
 /// An accepted connection. Dropping it says goodbye: 1000, or `internal_error` while a panic unwinds.
 pub struct Session {
-    /// `None` only while dropping.
-    driver: Option<Driver>,
+    /// `None` only while dropping. Boxed, because futures hold what they are given more than once.
+    driver: Option<Box<Driver>>,
 }
 
 /// A message with an owner, of a session without a [`Handler`].
@@ -72,7 +72,7 @@ struct Request<C> {
 
 impl Session {
     pub(crate) fn new(driver: Driver) -> Self {
-        Self { driver: Some(driver) }
+        Self { driver: Some(Box::new(driver)) }
     }
 
     fn driver(&mut self) -> &mut Driver {
@@ -266,8 +266,11 @@ where
 {
     let connection = Arc::clone(driver.connection());
     let ready_by = driver.ready_by();
-    // Called in there, so that a panic before its first `.await` is caught as well.
-    let mut work = pin!(caught(async move { session(Session::new(driver)).await }));
+    let begun = called(|| session(Session::new(driver)));
+    let mut work = match begun {
+        Ok(work) => pin!(caught(work)),
+        Err(panic) => return observe::panicked(&connection, None, &panic),
+    };
     let mut timer = None;
     let done = poll_fn(|cx| {
         if let Poll::Ready(done) = work.as_mut().poll(cx) {

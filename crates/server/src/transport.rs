@@ -8,6 +8,7 @@ use crate::observe;
 use crate::outbox::Connection;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use pin_project_lite::pin_project;
 use saywhy_codes::Loss;
 use saywhy_proto::message::Message;
 use saywhy_proto::session::{Delivery, State, Step};
@@ -214,6 +215,33 @@ impl Reply<'_> {
     }
 }
 
+pin_project! {
+    /// A handler's work, while its connection is kept alive. No `async fn`: that would hold the work twice.
+    pub(crate) struct During<'a, F> {
+        driver: &'a mut Driver,
+        #[pin]
+        work: F,
+    }
+
+    impl<F> PinnedDrop for During<'_, F> {
+        fn drop(this: Pin<&mut Self>) {
+            this.project().driver.busy = false;
+        }
+    }
+}
+
+impl<F: Future> Future for During<'_, F> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        match this.work.poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => this.driver.poll_busy(cx).map(|()| None),
+        }
+    }
+}
+
 impl Driver {
     /// A server's end. `early` arrived with the request; `held` is to be written first.
     pub(crate) fn new(io: Io, early: Vec<u8>, held: Vec<u8>, limits: Arc<Limits>, connection: Arc<Connection>) -> Self {
@@ -272,25 +300,18 @@ impl Driver {
 
     /// Lets a handler work while the connection is kept alive: output, heartbeats and deadlines, but no input.
     /// `None` when the connection ended before the handler did.
-    pub(crate) async fn during<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
-        let mut work = std::pin::pin!(work);
-        let done = poll_fn(|cx| {
-            if let Poll::Ready(done) = work.as_mut().poll(cx) {
-                return Poll::Ready(Some(done));
-            }
-            if !self.busy {
-                // Only a handler that really waits gets here: most are done at the first poll.
-                self.busy = true;
-                self.input = self.input.take().and_then(Input::shrink);
-            }
-            match self.poll_next(cx, &mut |_, _| None::<()>) {
-                Poll::Ready(_) => Poll::Ready(None),
-                Poll::Pending => Poll::Pending,
-            }
-        })
-        .await;
-        self.busy = false;
-        done
+    pub(crate) fn during<F: Future>(&mut self, work: F) -> During<'_, F> {
+        During { driver: self, work }
+    }
+
+    /// Keeps the connection alive while a handler waits; ready when there is none any more.
+    fn poll_busy(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.busy {
+            // Only a handler that really waits gets here: most are done at the first poll.
+            self.busy = true;
+            self.input = self.input.take().and_then(Input::shrink);
+        }
+        self.poll_next(cx, &mut |_, _| None::<()>).map(|_| ())
     }
 
     /// Messages wait while a handler works. Once the ending has begun they are dropped, but the peer's Close is not.
