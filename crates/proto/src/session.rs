@@ -29,6 +29,7 @@ use saywhy_codes::{
     Stage,
 };
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -168,17 +169,18 @@ pub struct Session {
     deaf: bool,
     /// Keys for what a client sends; a server masks nothing.
     keys: Option<Box<dyn FnMut() -> [u8; 4] + Send>>,
-    started: Duration,
-    last_read: Duration,
-    last_message: Duration,
-    next_ping: Option<Duration>,
-    unfinished_since: Option<Duration>,
+    started: Stamp,
+    last_read: Stamp,
+    last_message: Stamp,
+    next_ping: Option<Stamp>,
+    unfinished_since: Option<Stamp>,
     /// When the peer's permission to be here ends, and when it is told, as long as it has not been.
     expires: Option<Expiry>,
-    expiring: Option<Duration>,
+    /// It is to be told now.
+    expiring: bool,
     /// Something waits to be written and the peer takes nothing.
-    stalled_since: Option<Duration>,
-    close_by: Option<Duration>,
+    stalled_since: Option<Stamp>,
+    close_by: Option<Stamp>,
     /// Pongs that wait to be written, as frames.
     pongs: Vec<u8>,
     ping_due: bool,
@@ -202,8 +204,29 @@ struct Meters {
 
 #[derive(Clone, Copy)]
 struct Expiry {
-    at: Duration,
-    warn_at: Option<Duration>,
+    at: Stamp,
+    warn_at: Option<Stamp>,
+}
+
+/// A moment in eight bytes, optional or not: a connection keeps many of them. 584 years of nanoseconds fit.
+#[derive(Clone, Copy)]
+struct Stamp(NonZeroU64);
+
+impl From<Duration> for Stamp {
+    fn from(at: Duration) -> Self {
+        Self(
+            u64::try_from(at.as_nanos())
+                .ok()
+                .and_then(|nanos| NonZeroU64::MIN.checked_add(nanos))
+                .unwrap_or(NonZeroU64::MAX),
+        )
+    }
+}
+
+impl Stamp {
+    fn get(self) -> Duration {
+        Duration::from_nanos(self.0.get() - 1)
+    }
 }
 
 /// Pongs that wait are at most about this long together.
@@ -252,13 +275,13 @@ impl Session {
             deflater: None,
             deaf: false,
             keys,
-            started: now,
-            last_read: now,
-            last_message: now,
-            next_ping: (!limits.heartbeat.is_zero()).then(|| now + limits.heartbeat),
+            started: now.into(),
+            last_read: now.into(),
+            last_message: now.into(),
+            next_ping: (!limits.heartbeat.is_zero()).then(|| (now + limits.heartbeat).into()),
             unfinished_since: None,
             expires: None,
-            expiring: None,
+            expiring: false,
             stalled_since: None,
             close_by: None,
             pongs: Vec::new(),
@@ -300,7 +323,7 @@ impl Session {
         if self.state == State::Connecting {
             self.state = State::Open;
             self.was_ready = true;
-            self.last_message = now;
+            self.last_message = now.into();
             self.decoder.set_message_bytes(self.limits.message_bytes);
             self.decoder.allow_compressed();
         }
@@ -309,8 +332,9 @@ impl Session {
     /// The peer may stay until `at`: it is told in time, and may be given longer by another call.
     pub fn expires(&mut self, at: Duration, now: Duration) {
         let left = at.saturating_sub(now);
-        self.expires = Some(Expiry { at, warn_at: Some(at.saturating_sub(EXPIRY_NOTICE.min(left / 2))) });
-        self.expiring = None;
+        let warn_at = at.saturating_sub(EXPIRY_NOTICE.min(left / 2));
+        self.expires = Some(Expiry { at: at.into(), warn_at: Some(warn_at.into()) });
+        self.expiring = false;
     }
 
     // ---- input ---------------------------------------------------------------------------------------------
@@ -318,7 +342,7 @@ impl Session {
     /// Takes bytes that arrived, which are unmasked in place; says how many it took, and a message if one is whole.
     /// Call it again with the rest until all are taken.
     pub fn receive<'a>(&mut self, bytes: &'a mut [u8], now: Duration) -> (usize, Option<Delivery<'a>>) {
-        self.last_read = now;
+        self.last_read = now.into();
         if self.deaf || self.state == State::Closed {
             return (bytes.len(), None);
         }
@@ -347,7 +371,7 @@ impl Session {
         };
         self.unfinished_since = match self.unfinished_since {
             _ if !self.decoder.is_inside_message() => None,
-            None => Some(now),
+            None => Some(now.into()),
             since => since,
         };
         (taken, delivery)
@@ -357,7 +381,7 @@ impl Session {
         if self.state == State::Closing {
             return None;
         }
-        self.last_message = now;
+        self.last_message = now.into();
         let meter = self.meters(now).messages.as_ref();
         let over_limit = meter.and_then(|meter| meter.check(now).err());
         Some(Delivery { message, over_limit })
@@ -439,8 +463,8 @@ impl Session {
 
     /// The shell does not read at present, by its own choice: the peer's silence means nothing.
     pub fn not_reading(&mut self, now: Duration) {
-        self.last_read = now;
-        self.unfinished_since = self.unfinished_since.map(|_| now);
+        self.last_read = now.into();
+        self.unfinished_since = self.unfinished_since.map(|_| now.into());
     }
 
     // ---- ending --------------------------------------------------------------------------------------------
@@ -474,7 +498,7 @@ impl Session {
         self.decoder.discard();
         self.unfinished_since = None;
         // Bounds what goes before the Close; once the Close is written, only the peer's is waited for.
-        self.close_by = Some(now + self.limits.write);
+        self.close_by = Some((now + self.limits.write).into());
     }
 
     /// RFC 6455 §7.1.1: the server ends the TCP connection, at once; a client leaves that to the server.
@@ -508,7 +532,7 @@ impl Session {
             sent: record.sent,
             received: record.received,
             first_close: record.first_close,
-            lived: now.saturating_sub(self.started),
+            lived: now.saturating_sub(self.started.get()),
         }
     }
 
@@ -582,8 +606,9 @@ impl Session {
             let key = self.key();
             frame::write(Opcode::Ping, &[], key, out);
         }
-        if let Some(left) = self.expiring.take()
-            && let Some(message) = phrase.expiring(left)
+        if std::mem::take(&mut self.expiring)
+            && let Some(expiry) = &self.expires
+            && let Some(message) = phrase.expiring(expiry.at.get().saturating_sub(now))
         {
             let key = self.key();
             frame::write(Opcode::Text, message.as_bytes(), key, out);
@@ -616,7 +641,7 @@ impl Session {
         record.sent =
             Some(close.map_or(SeenClose { code: Observed::NoStatus, reason: CloseReason::EMPTY }, Into::into));
         record.first_close.get_or_insert(Party::Us);
-        self.close_by = Some(now + self.limits.close);
+        self.close_by = Some((now + self.limits.close).into());
         if received {
             self.both_closed();
         }
@@ -627,7 +652,7 @@ impl Session {
         self.stalled_since = match self.stalled_since {
             _ if !waits => None,
             Some(since) if !progress => Some(since),
-            _ => Some(now),
+            _ => Some(now.into()),
         };
         self.unwritten &= waits;
         if self.complete {
@@ -640,21 +665,22 @@ impl Session {
     /// When to call [`Session::expire`], unless something else happens before.
     pub fn deadline(&self) -> Option<Duration> {
         let limits = &self.limits;
-        let stalled = self.stalled_since.map(|since| since + limits.write);
+        let stalled = self.stalled_since.map(|since| since.get() + limits.write);
+        let next_ping = self.next_ping.map(Stamp::get);
         let open = match self.state {
             State::Closed => return None,
-            State::Closing => [self.close_by, None, None, None],
-            State::Connecting => [Some(self.started + limits.ready), self.next_ping, self.unfinished_by(), None],
+            State::Closing => [self.close_by.map(Stamp::get), None, None, None],
+            State::Connecting => [Some(self.started.get() + limits.ready), next_ping, self.unfinished_by(), None],
             State::Open => {
-                let idle = (!limits.idle.is_zero()).then(|| self.last_message + limits.idle);
-                [self.expires_by(), self.next_ping, self.unfinished_by(), idle]
+                let idle = (!limits.idle.is_zero()).then(|| self.last_message.get() + limits.idle);
+                [self.expires_by(), next_ping, self.unfinished_by(), idle]
             }
         };
         open.into_iter().chain([stalled]).flatten().min()
     }
 
     fn unfinished_by(&self) -> Option<Duration> {
-        self.unfinished_since.map(|since| since + self.limits.message)
+        self.unfinished_since.map(|since| since.get() + self.limits.message)
     }
 
     /// What goes before the last word had its time: now it goes out ahead of that, or not at all.
@@ -662,22 +688,22 @@ impl Session {
         match &mut self.farewell {
             Some(farewell) if !farewell.urgent => {
                 farewell.urgent = true;
-                self.close_by = Some(now + self.limits.close);
+                self.close_by = Some((now + self.limits.close).into());
             }
             _ => self.end(if self.complete { Step::Finish } else { Step::Abandon }),
         }
     }
 
     fn expires_by(&self) -> Option<Duration> {
-        self.expires.map(|expiry| expiry.warn_at.unwrap_or(expiry.at))
+        self.expires.map(|expiry| expiry.warn_at.unwrap_or(expiry.at).get())
     }
 
     fn expire_permission(&mut self, now: Duration) {
         let Some(expiry) = &mut self.expires else { return };
-        let at = expiry.at;
+        let at = expiry.at.get();
         if at > now {
             expiry.warn_at = None;
-            self.expiring = Some(at - now);
+            self.expiring = true;
             return;
         }
         let error = UNAUTHORIZED.say("Your token has expired").detail("reason", "token_expired");
@@ -690,11 +716,11 @@ impl Session {
         if self.state == State::Closed {
             return;
         }
-        if due(self.stalled_since.map(|since| since + self.limits.write)) {
+        if due(self.stalled_since.map(|since| since.get() + self.limits.write)) {
             return self.lost(Loss::WriteTimedOut);
         }
         if self.state == State::Closing {
-            if due(self.close_by) {
+            if due(self.close_by.map(Stamp::get)) {
                 self.stop_waiting(now);
             }
             return;
@@ -702,24 +728,27 @@ impl Session {
         if due(self.unfinished_by()) {
             return self.violated(Violation::Unfinished, now);
         }
-        if self.state == State::Connecting && due(Some(self.started + self.limits.ready)) {
+        if self.state == State::Connecting && due(Some(self.started.get() + self.limits.ready)) {
             return self.close(Farewell::unready(), now);
         }
-        if self.state == State::Open && !self.limits.idle.is_zero() && due(Some(self.last_message + self.limits.idle)) {
+        let idle = (!self.limits.idle.is_zero()).then(|| self.last_message.get() + self.limits.idle);
+        if self.state == State::Open && due(idle) {
             return self.close(Farewell::error(GOING_AWAY.say("The connection was idle for too long")), now);
         }
         if self.state == State::Open && due(self.expires_by()) {
             self.expire_permission(now);
         }
-        if let Some(next_ping) = self.next_ping.filter(|at| self.state != State::Closing && *at <= now) {
+        if let Some(next_ping) = self.next_ping.map(Stamp::get).filter(|at| self.state != State::Closing && *at <= now)
+        {
             let heartbeat = self.limits.heartbeat;
             // Where we were late ourselves, the peer had no Ping to answer yet.
-            let was_asked = self.last_read < next_ping.saturating_sub(heartbeat);
-            if was_asked && now.saturating_sub(self.last_read) >= 2 * heartbeat {
+            let last_read = self.last_read.get();
+            let was_asked = last_read < next_ping.saturating_sub(heartbeat);
+            if was_asked && now.saturating_sub(last_read) >= 2 * heartbeat {
                 return self.close(Farewell::error(TIMEOUT.say("No heartbeat was answered")).urgent(), now);
             }
             self.ping_due = true;
-            self.next_ping = Some(now + heartbeat);
+            self.next_ping = Some((now + heartbeat).into());
         }
     }
 }

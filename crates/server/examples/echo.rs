@@ -1,7 +1,7 @@
 //! Sends back what it hears: the server that `conformance/autobahn` tests.
 //!
-//! `cargo run --release -p saywhy --example echo -- 127.0.0.1:3000`. The limits are those of production but for two:
-//! Autobahn sends messages of 16 MiB, and a thousand of them as fast as they come back. It offers compression in all its
+//! `cargo run --release -p saywhy --example echo -- 127.0.0.1:3000 [MESSAGE_BYTES]`. The limits are those of production
+//! but for two: Autobahn sends messages of 16 MiB, and a thousand of them as fast as they come back. It offers compression in all its
 //! forms, so all of it is on.
 
 use axum::Router;
@@ -15,8 +15,8 @@ async fn echo(admission: Admission) -> Response {
     admission.accept(|session| session.each(|message| Some(message)))
 }
 
-fn settings() -> Settings {
-    let limits = Limits { message_bytes: 16 * 1024 * 1024, messages_per_s: 0, ..Limits::default() };
+fn settings(message_bytes: usize) -> Settings {
+    let limits = Limits { message_bytes, messages_per_s: 0, ..Limits::default() };
     // Autobahn expects to hear its own words and no others.
     let compression = Compression { context_takeover: true, min_bytes: 0, ..Compression::default() };
     Settings { envelope: false, limits: Arc::new(limits), compression: Some(compression), ..Settings::default() }
@@ -25,7 +25,8 @@ fn settings() -> Settings {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
+    let message_bytes = std::env::args().nth(2).map_or(16 * 1024 * 1024, |bytes| bytes.parse().expect("MESSAGE_BYTES"));
     let listener = TcpListener::bind(address).await?;
-    saywhy::serve(listener, Router::new().fallback(any(echo)).layer(Gate::new(settings())), std::future::pending())
-        .await
+    let gate = Gate::new(settings(message_bytes));
+    saywhy::serve(listener, Router::new().fallback(any(echo)).layer(gate), std::future::pending()).await
 }

@@ -41,7 +41,7 @@ impl Admission {
         Self { slot, connection, token: token.map(Into::into) }
     }
 
-    pub(crate) fn take_pending(&self) -> Option<Pending> {
+    pub(crate) fn take_pending(&self) -> Option<Box<Pending>> {
         gate::lock(&self.slot).take()
     }
 
@@ -105,14 +105,21 @@ impl Admission {
     }
 }
 
-async fn run<F, R>(pending: Pending, session: F)
+async fn run<F, R>(pending: Box<Pending>, session: F)
 where
     F: FnOnce(Session) -> R + Send + 'static,
     R: Future<Output = ()> + Send + 'static,
 {
-    let Pending { upgrade, connection, agreed, .. } = pending;
-    // Without one, the client was gone before the 101 could be written.
-    let Ok(upgraded) = upgrade.await else { return };
+    // Without a driver, the client was gone before the 101 could be written.
+    if let Some(driver) = upgraded(pending).await {
+        session::run(driver, session).await;
+    }
+}
+
+/// A future of its own, so that a connection's keeps nothing of it.
+async fn upgraded(pending: Box<Pending>) -> Option<Box<Driver>> {
+    let Pending { upgrade, connection, agreed, .. } = *pending;
+    let upgraded = upgrade.await.ok()?;
     let connection = connection.answered();
     let (io, early, held) = Io::from_hyper(upgraded);
     let limits = Arc::clone(&connection.gate.settings().limits);
@@ -120,8 +127,7 @@ where
     if let (Some(agreed), Some(ours)) = (agreed, &connection.gate.settings().compression) {
         driver.machine().compress(agreed, ours);
     }
-    drop(connection);
-    session::run(driver, session).await;
+    Some(driver)
 }
 
 impl<S: Sync> FromRequestParts<S> for Admission {

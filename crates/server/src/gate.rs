@@ -204,7 +204,7 @@ pub(crate) struct Pending {
     protocol: Option<String>,
 }
 
-type Begin = Box<dyn FnOnce(Pending) -> AbortHandle + Send>;
+type Begin = Box<dyn FnOnce(Box<Pending>) -> AbortHandle + Send>;
 
 /// A connection that asked for an upgrade and has no answer yet. Dropped like that, because the client was gone, it has
 /// its ending all the same.
@@ -244,7 +244,7 @@ impl Pending {
     }
 
     /// Lets it in, with the answer that says so.
-    fn begin(self, begin: Begin, response: Response) -> Response {
+    fn begin(self: Box<Self>, begin: Begin, response: Response) -> Response {
         let connection = Arc::clone(&self.connection);
         let house = connection.gate.house();
         let older = house.live.enter(&connection);
@@ -289,9 +289,9 @@ impl Pending {
 }
 
 /// Where a pending connection waits for the decision: the gate, the admission and its drop all look here.
-pub(crate) type Slot = Arc<Mutex<Option<Pending>>>;
+pub(crate) type Slot = Arc<Mutex<Option<Box<Pending>>>>;
 
-pub(crate) fn lock(slot: &Slot) -> MutexGuard<'_, Option<Pending>> {
+pub(crate) fn lock(slot: &Slot) -> MutexGuard<'_, Option<Box<Pending>>> {
     slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -400,7 +400,7 @@ impl Gate {
         let connection = Arc::new(Connection::new(self.clone(), path, peer, json, now()));
         let connection = Unanswered { connection, answered: false };
         let agreed = settings.compression.as_ref().and_then(|ours| Agreed::answer(&extensions, ours));
-        let pending = Pending { upgrade, connection, close_form, accepted: None, agreed, accept, protocol };
+        let pending = Box::new(Pending { upgrade, connection, close_form, accepted: None, agreed, accept, protocol });
 
         if !origin::is_allowed(request.headers(), &settings.origins) {
             // And nothing else: to a foreign page a refusal must not tell what is here.

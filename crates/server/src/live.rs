@@ -11,12 +11,27 @@ pub(crate) struct Live(Mutex<Tables>);
 
 #[derive(Default)]
 struct Tables {
-    /// Everyone who asked to come in, and whether they were counted for their identity.
-    places: HashMap<Uuid, bool>,
+    /// Everyone who asked to come in.
+    places: HashMap<Uuid, Place>,
     addresses: HashMap<IpAddr, usize>,
     users: HashMap<Box<str>, usize>,
-    /// Those who were let in.
-    sessions: HashMap<Uuid, Arc<Connection>>,
+    /// How many were let in.
+    sessions: usize,
+}
+
+/// A connection that takes up room.
+#[derive(Default)]
+struct Place {
+    /// It was counted for its identity.
+    identified: bool,
+    /// It was let in.
+    session: Option<Arc<Connection>>,
+}
+
+impl Tables {
+    fn sessions(&self) -> impl Iterator<Item = &Arc<Connection>> {
+        self.places.values().filter_map(|place| place.session.as_ref())
+    }
 }
 
 /// Which count is full.
@@ -46,7 +61,7 @@ impl Live {
             }
             tables.addresses.insert(peer, count + 1);
         }
-        tables.places.insert(connection.id, false);
+        tables.places.insert(connection.id, Place::default());
         Ok(())
     }
 
@@ -55,9 +70,9 @@ impl Live {
         let mut tables = self.lock();
         let count = tables.users.get(user).copied().unwrap_or_default();
         match tables.places.get_mut(&connection.id) {
-            Some(true) | None => return true,
+            Some(Place { identified: true, .. }) | None => return true,
             Some(_) if count >= limit => return false,
-            Some(counted) => *counted = true,
+            Some(place) => place.identified = true,
         }
         tables.users.insert(user.into(), count + 1);
         true
@@ -68,39 +83,38 @@ impl Live {
         let mut tables = self.lock();
         let older = match (connection.gate.settings().one_per_identity, connection.user.get()) {
             // Only where it is asked for: it looks at every session.
-            (true, Some(user)) => {
-                tables.sessions.values().filter(|other| other.user.get() == Some(user)).cloned().collect()
-            }
+            (true, Some(user)) => tables.sessions().filter(|other| other.user.get() == Some(user)).cloned().collect(),
             _ => Vec::new(),
         };
-        tables.sessions.insert(connection.id, Arc::clone(connection));
+        tables.places.entry(connection.id).or_default().session = Some(Arc::clone(connection));
+        tables.sessions += 1;
         older.into_iter().map(Outbox).collect()
     }
 
     /// Gives back what it was counted for. Twice is once.
     pub(crate) fn leave(&self, connection: &Connection) {
         let mut tables = self.lock();
-        tables.sessions.remove(&connection.id);
-        let Some(counted) = tables.places.remove(&connection.id) else { return };
+        let Some(place) = tables.places.remove(&connection.id) else { return };
+        tables.sessions -= usize::from(place.session.is_some());
         if let Some(peer) = connection.peer.map(network) {
             one_less(&mut tables.addresses, &peer);
         }
-        if let Some(user) = connection.user.get().filter(|_| counted) {
+        if let Some(user) = connection.user.get().filter(|_| place.identified) {
             one_less(&mut tables.users, &**user);
         }
     }
 
     /// Sessions that are open.
     pub(crate) fn count(&self) -> usize {
-        self.lock().sessions.len()
+        self.lock().sessions
     }
 
     pub(crate) fn get(&self, id: Uuid) -> Option<Outbox> {
-        self.lock().sessions.get(&id).cloned().map(Outbox)
+        self.lock().places.get(&id)?.session.clone().map(Outbox)
     }
 
     pub(crate) fn all(&self) -> Vec<Outbox> {
-        self.lock().sessions.values().cloned().map(Outbox).collect()
+        self.lock().sessions().cloned().map(Outbox).collect()
     }
 }
 

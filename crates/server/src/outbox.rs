@@ -64,7 +64,7 @@ pub(crate) struct Connection {
 pub(crate) struct Queue {
     frames: VecDeque<Arc<Shared>>,
     bytes: usize,
-    pub(crate) farewell: Option<Farewell>,
+    pub(crate) farewell: Option<Box<Farewell>>,
     /// Until when the peer may stay, when that has changed.
     pub(crate) expires: Option<Duration>,
     /// No more is taken: the ending has begun.
@@ -162,7 +162,7 @@ impl Connection {
 
     /// What others asked for as an ending, if the driver has not taken it yet.
     pub(crate) fn take_farewell(&self) -> Option<Farewell> {
-        self.lock().farewell.take()
+        self.lock().farewell.take().map(|farewell| *farewell)
     }
 
     /// It is over: whoever still holds an outbox keeps nothing but the handle.
@@ -174,7 +174,7 @@ impl Connection {
         let mut queue = self.lock();
         if !queue.ended {
             queue.ended = true;
-            queue.farewell = Some(farewell);
+            queue.farewell = Some(Box::new(farewell));
             Self::wake(queue);
         }
     }
@@ -221,7 +221,7 @@ impl Outbox {
         let frame = &message.0;
         if !queue.has_room(1, frame.len(), self.0.gate.settings()) {
             queue.clear();
-            queue.farewell = Some(Farewell::error(SLOW_CONSUMER).urgent());
+            queue.farewell = Some(Box::new(Farewell::error(SLOW_CONSUMER).urgent()));
             Connection::wake(queue);
             return Err(Gone);
         }

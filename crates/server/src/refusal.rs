@@ -139,7 +139,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 impl Pending {
     /// Refuses in the form that the client can read.
-    pub(crate) fn refuse(self, refusal: Refusal) -> Response {
+    pub(crate) fn refuse(self: Box<Self>, refusal: Refusal) -> Response {
         // It needs its place no more: those that linger have a limit of their own.
         self.connection.gate.house().live.leave(&self.connection);
         if !self.close_form {
@@ -155,7 +155,7 @@ impl Pending {
             response.headers_mut().insert(SAYWHY_REFUSED, name);
         }
         tokio::spawn(async move {
-            let Self { upgrade, connection, .. } = self;
+            let Self { upgrade, connection, .. } = *self;
             let Refusal { error, cause, .. } = refusal;
             let upgraded = upgrade.await;
             let connection = connection.answered();

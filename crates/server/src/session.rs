@@ -4,9 +4,10 @@ use crate::closing;
 use crate::failure::Failure;
 use crate::observe;
 use crate::outbox::{Connection, Outbox};
-use crate::panic::{called, caught};
+use crate::panic::{Caught, called, caught};
 use crate::transport::{Driver, Reply, now};
 use jiff::Timestamp;
+use pin_project_lite::pin_project;
 use saywhy_codes::catalogue::{BAD_REQUEST, HISTORY_LOST, INTERNAL_ERROR, RATE_LIMITED, UNSUPPORTED_DATA};
 use saywhy_codes::{Cause, CloseCode, ErrorMessage};
 use saywhy_proto::envelope::{self, Envelope, MAX_REQUEST_ID};
@@ -20,12 +21,12 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::time::sleep_until;
+use tokio::time::{Instant, Sleep, sleep_until};
 use uuid::Uuid;
 
 /// What an application does with the messages of one session.
@@ -59,7 +60,7 @@ pub trait Handler: Send {
 
 /// An accepted connection. Dropping it says goodbye: 1000, or `internal_error` while a panic unwinds.
 pub struct Session {
-    /// `None` only while dropping. Boxed, because futures hold what they are given more than once.
+    /// `None` only while dropping.
     driver: Option<Box<Driver>>,
 }
 
@@ -71,8 +72,8 @@ struct Request<C> {
 }
 
 impl Session {
-    pub(crate) fn new(driver: Driver) -> Self {
-        Self { driver: Some(Box::new(driver)) }
+    pub(crate) fn new(driver: Box<Driver>) -> Self {
+        Self { driver: Some(driver) }
     }
 
     fn driver(&mut self) -> &mut Driver {
@@ -258,38 +259,52 @@ impl Drop for Session {
     }
 }
 
-/// Runs a session as the application has it. One that is not `ready` in time is dropped.
-pub(crate) async fn run<F, R>(driver: Driver, session: F)
+/// Runs a session as the application has it.
+pub(crate) async fn run<F, R>(driver: Box<Driver>, session: F)
 where
     F: FnOnce(Session) -> R,
     R: Future<Output = ()>,
 {
     let connection = Arc::clone(driver.connection());
     let ready_by = driver.ready_by();
-    let begun = called(|| session(Session::new(driver)));
-    let mut work = match begun {
-        Ok(work) => pin!(caught(work)),
-        Err(panic) => return observe::panicked(&connection, None, &panic),
-    };
-    let mut timer = None;
-    let done = poll_fn(|cx| {
-        if let Poll::Ready(done) = work.as_mut().poll(cx) {
-            return Poll::Ready(done);
+    match called(|| session(Session::new(driver))) {
+        Ok(work) => Running { work: caught(work), connection, ready_by, timer: None }.await,
+        Err(panic) => observe::panicked(&connection, None, &panic),
+    }
+}
+
+pin_project! {
+    /// A session that is not `ready` in time is dropped.
+    struct Running<R> {
+        #[pin]
+        work: Caught<R>,
+        connection: Arc<Connection>,
+        ready_by: Instant,
+        timer: Option<Pin<Box<Sleep>>>,
+    }
+}
+
+impl<R: Future<Output = ()>> Future for Running<R> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        if let Poll::Ready(done) = this.work.poll(cx) {
+            // What is left of the session is dropped now, and its own drop tells the client; the log is told the words.
+            if let Err(panic) = done {
+                observe::panicked(this.connection, None, &panic);
+            }
+            return Poll::Ready(());
         }
-        if connection.is_ready() {
-            timer = None;
+        if this.connection.is_ready() {
+            *this.timer = None;
             return Poll::Pending;
         }
         // Nearly all are ready at the first poll, and pay nothing for this.
-        let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(ready_by)));
+        let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(*this.ready_by)));
         ready!(timer.as_mut().poll(cx));
-        connection.close(Farewell::unready());
-        Poll::Ready(Ok(()))
-    })
-    .await;
-    // What is left of the session is dropped here, and its own drop tells the client; the log is told the words.
-    if let Err(panic) = done {
-        observe::panicked(&connection, None, &panic);
+        this.connection.close(Farewell::unready());
+        Poll::Ready(())
     }
 }
 

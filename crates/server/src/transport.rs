@@ -243,10 +243,17 @@ impl<F: Future> Future for During<'_, F> {
 }
 
 impl Driver {
-    /// A server's end. `early` arrived with the request; `held` is to be written first.
-    pub(crate) fn new(io: Io, early: Vec<u8>, held: Vec<u8>, limits: Arc<Limits>, connection: Arc<Connection>) -> Self {
+    /// A server's end. `early` arrived with the request; `held` is to be written first. Boxed, because futures hold what
+    /// they are given more than once.
+    pub(crate) fn new(
+        io: Io,
+        early: Vec<u8>,
+        held: Vec<u8>,
+        limits: Arc<Limits>,
+        connection: Arc<Connection>,
+    ) -> Box<Self> {
         let machine = Machine::server(limits, connection.started);
-        Self {
+        Box::new(Self {
             io,
             machine,
             connection,
@@ -256,7 +263,7 @@ impl Driver {
             timer: None,
             busy: false,
             recorded: false,
-        }
+        })
     }
 
     pub(crate) fn connection(&self) -> &Arc<Connection> {
@@ -425,7 +432,7 @@ impl Driver {
             self.machine.expires(at, now);
         }
         if let Some(farewell) = queue.farewell.take() {
-            self.machine.close(farewell, now);
+            self.machine.close(*farewell, now);
         }
         if self.written > 0 {
             // A batch is under way; only whole frames may follow it, and they can wait.
