@@ -1,10 +1,12 @@
-//! The Rust contenders: `bench-peers <contender> <echo|refuse> <address>`, on one thread, until it is killed.
+//! The Rust contenders: `bench-peers <contender> <echo|refuse|limited> <address>`, on one thread, until it is killed.
+//! `limited` is `echo` with messages of at most 64 KiB: `conformance/violations` breaks more than that.
 //!
 //! Each is written the way its own documentation writes it. Where a crate can put messages together before it writes,
 //! that is used; every socket has `TCP_NODELAY`.
 
 mod fastwebsockets;
 mod saywhy;
+mod soketto;
 mod tokio_websockets;
 mod tungstenite;
 
@@ -17,6 +19,8 @@ use tokio::task::unconstrained;
 const BATCH: usize = 1024;
 /// Places for messages that an idle connection keeps.
 const KEPT: usize = 4;
+/// Bytes of a message, for `limited`.
+const LIMIT: usize = 64 * 1024;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> io::Result<()> {
@@ -26,16 +30,20 @@ async fn main() -> io::Result<()> {
     match (contender.as_str(), work.as_str()) {
         ("saywhy", "echo" | "refuse") => saywhy::serve(listener).await,
         ("fastwebsockets", "echo") => each(listener, fastwebsockets::serve).await,
+        ("fastwebsockets", "limited") => each(listener, fastwebsockets::serve_limited).await,
+        ("soketto", "limited") => each(listener, soketto::serve_limited).await,
         ("tokio-websockets", "echo") => each(listener, tokio_websockets::serve).await,
+        ("tokio-websockets", "limited") => each(listener, tokio_websockets::serve_limited).await,
         ("tungstenite", "echo") => each(listener, tungstenite::serve).await,
         ("tungstenite-4k", "echo") => each(listener, tungstenite::serve_with_small_buffer).await,
+        ("tungstenite", "limited") => each(listener, tungstenite::serve_limited).await,
         ("tungstenite", "refuse") => each(listener, tungstenite::refuse).await,
         _ => Err(usage()),
     }
 }
 
 fn usage() -> io::Error {
-    io::Error::other("usage: bench-peers CONTENDER echo|refuse ADDRESS")
+    io::Error::other("usage: bench-peers CONTENDER echo|refuse|limited ADDRESS")
 }
 
 async fn each<F>(listener: TcpListener, serve: impl Fn(TcpStream) -> F) -> io::Result<()>
@@ -75,6 +83,22 @@ where
         }
         if batch.capacity() > KEPT {
             batch = Vec::new();
+        }
+    }
+}
+
+/// As [`echo`], but to the end of the stream, not to its first error: some crates write the Close that answers a breach
+/// when they are asked for more.
+async fn echo_past_errors<W, M, E>(mut ws: W, is_data: fn(&M) -> bool)
+where
+    W: Stream<Item = Result<M, E>> + Sink<M, Error = E> + Unpin,
+{
+    while let Some(next) = ws.next().await {
+        if let Ok(message) = next
+            && is_data(&message)
+            && ws.send(message).await.is_err()
+        {
+            return;
         }
     }
 }

@@ -1,12 +1,12 @@
 //! tokio-tungstenite, after `examples/echo-server.rs`; and once more with the smaller read buffer that its documentation
 //! has for many connections, because it clears the whole of its buffer before each read.
 
-use crate::echo;
+use crate::{LIMIT, echo, echo_past_errors};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::net::TcpStream;
-use tokio_tungstenite::{accept_async, accept_async_with_config};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
+use tokio_tungstenite::{accept_async, accept_async_with_config};
 
 pub(crate) async fn serve(tcp: TcpStream) {
     let Ok(ws) = accept_async(tcp).await else { return };
@@ -17,6 +17,12 @@ pub(crate) async fn serve_with_small_buffer(tcp: TcpStream) {
     let config = WebSocketConfig::default().read_buffer_size(4 * 1024);
     let Ok(ws) = accept_async_with_config(tcp, Some(config)).await else { return };
     echo(ws, is_data).await;
+}
+
+pub(crate) async fn serve_limited(tcp: TcpStream) {
+    let config = WebSocketConfig::default().max_message_size(Some(LIMIT)).max_frame_size(Some(LIMIT));
+    let Ok(ws) = accept_async_with_config(tcp, Some(config)).await else { return };
+    echo_past_errors(ws, is_data).await;
 }
 
 fn is_data(message: &Message) -> bool {

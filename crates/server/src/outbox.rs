@@ -1,7 +1,7 @@
 //! What waits to be sent to one peer, and the handle by which anyone may add to it.
 
 use crate::gate::{Gate, Settings};
-use crate::transport::now;
+use crate::transport::{instant, now};
 use saywhy_codes::ErrorMessage;
 use saywhy_codes::catalogue::SLOW_CONSUMER;
 use saywhy_proto::message::{Message, Shared};
@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Duration;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// A message that is encoded once and sent to many.
@@ -135,6 +136,11 @@ impl Connection {
 
     pub(crate) fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
+    }
+
+    /// When `ready` has to be said.
+    pub(crate) fn ready_by(&self) -> Instant {
+        instant(self.started + self.gate.settings().limits.ready)
     }
 
     /// The queue, for the driver, which is woken when more comes.

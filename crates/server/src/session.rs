@@ -26,7 +26,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Sleep, sleep_until};
 use uuid::Uuid;
 
 /// What an application does with the messages of one session.
@@ -121,11 +121,10 @@ impl Session {
     /// Cancel-safe.
     pub async fn next(&mut self) -> Option<Message<'static>> {
         self.ready();
-        let connection = Arc::clone(self.connection());
         self.driver()
             .next(|delivery, reply| match delivery {
                 Delivery { over_limit: Some(wait), message } => {
-                    refuse_rate(&connection, &message, wait, reply);
+                    refuse_rate(&message, wait, reply);
                     None
                 }
                 Delivery { message: Message::Text(text), .. } => Some(Message::Text(text.into_owned().into())),
@@ -138,12 +137,11 @@ impl Session {
     /// returns is sent back; many answers leave with one write. The way to go for work that never waits.
     pub async fn each(mut self, mut answer: impl for<'m> FnMut(Message<'m>) -> Option<Message<'m>> + Send) {
         self.ready();
-        let connection = Arc::clone(self.connection());
         let _: Option<()> = self
             .driver()
             .next(|delivery, reply| {
                 match delivery.over_limit {
-                    Some(wait) => refuse_rate(&connection, &delivery.message, wait, reply),
+                    Some(wait) => refuse_rate(&delivery.message, wait, reply),
                     None => {
                         if let Some(answer) = answer(delivery.message) {
                             reply.send(&answer);
@@ -198,14 +196,11 @@ impl Session {
             Some(Err(panic)) => return self.explain_panic(panic, None).await,
             None => return,
         }
-        let connection = Arc::clone(self.connection());
-        while let Some(Request { id, command }) =
-            self.driver().next(|delivery, reply| read(&connection, delivery, reply)).await
-        {
+        while let Some(Request { id, command }) = self.driver().next(read).await {
             match self.driver().during(caught(handler.on_message(command))).await {
                 Some(Ok(Ok(event))) => self.answer(id.as_deref(), &event),
                 Some(Ok(Err(Failure::Reply { error, cause }))) => {
-                    reply_error(&connection, id, &error, cause.as_ref(), &mut self.driver().reply());
+                    reply_error(id, &error, cause.as_ref(), &mut self.driver().reply());
                 }
                 Some(Ok(Err(Failure::Close { error, cause }))) => {
                     let farewell = Farewell { private: cause, ..Farewell::error(error) };
@@ -231,9 +226,8 @@ impl Session {
                 self.driver().reply().text(&message);
             }
             Err(error) => {
-                let connection = Arc::clone(self.connection());
                 let (public, cause) = (INTERNAL_ERROR.message(), Cause::new(error));
-                reply_error(&connection, Some(id.to_owned()), &public, Some(&cause), &mut self.driver().reply());
+                reply_error(Some(id.to_owned()), &public, Some(&cause), &mut self.driver().reply());
             }
         }
     }
@@ -260,26 +254,24 @@ impl Drop for Session {
 }
 
 /// Runs a session as the application has it.
-pub(crate) async fn run<F, R>(driver: Box<Driver>, session: F)
+pub(crate) fn run<F, R>(driver: Box<Driver>, session: F) -> Running<R>
 where
     F: FnOnce(Session) -> R,
     R: Future<Output = ()>,
 {
     let connection = Arc::clone(driver.connection());
-    let ready_by = driver.ready_by();
-    match called(|| session(Session::new(driver))) {
-        Ok(work) => Running { work: caught(work), connection, ready_by, timer: None }.await,
-        Err(panic) => observe::panicked(&connection, None, &panic),
-    }
+    let work = called(|| session(Session::new(driver)));
+    let work = work.map(caught).inspect_err(|panic| observe::panicked(&connection, None, panic)).ok();
+    Running { work, connection, timer: None }
 }
 
 pin_project! {
     /// A session that is not `ready` in time is dropped.
-    struct Running<R> {
+    pub(crate) struct Running<R> {
+        // `None` when it panicked before it was a future.
         #[pin]
-        work: Caught<R>,
+        work: Option<Caught<R>>,
         connection: Arc<Connection>,
-        ready_by: Instant,
         timer: Option<Pin<Box<Sleep>>>,
     }
 }
@@ -289,7 +281,8 @@ impl<R: Future<Output = ()>> Future for Running<R> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
-        if let Poll::Ready(done) = this.work.poll(cx) {
+        let Some(work) = this.work.as_pin_mut() else { return Poll::Ready(()) };
+        if let Poll::Ready(done) = work.poll(cx) {
             // What is left of the session is dropped now, and its own drop tells the client; the log is told the words.
             if let Err(panic) = done {
                 observe::panicked(this.connection, None, &panic);
@@ -301,7 +294,7 @@ impl<R: Future<Output = ()>> Future for Running<R> {
             return Poll::Pending;
         }
         // Nearly all are ready at the first poll, and pay nothing for this.
-        let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(*this.ready_by)));
+        let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(this.connection.ready_by())));
         ready!(timer.as_mut().poll(cx));
         this.connection.close(Farewell::unready());
         Poll::Ready(())
@@ -348,16 +341,10 @@ impl<'a> Ready<'a> {
     }
 }
 
-fn reply_error(
-    connection: &Connection,
-    id: Option<String>,
-    error: &ErrorMessage,
-    cause: Option<&Cause>,
-    reply: &mut Reply<'_>,
-) {
+fn reply_error(id: Option<String>, error: &ErrorMessage, cause: Option<&Cause>, reply: &mut Reply<'_>) {
     let id = id.unwrap_or_else(|| Uuid::now_v7().simple().to_string());
-    observe::replied(connection, &id, error, cause);
-    if connection.json {
+    observe::replied(reply.connection, &id, error, cause);
+    if reply.connection.json {
         reply.text(&envelope::error(error, false, &id, &Timestamp::now()));
     }
     // What is our own fault is not held against the client, nor what a restart of ours made it ask in vain.
@@ -366,9 +353,9 @@ fn reply_error(
     }
 }
 
-fn refuse_rate(connection: &Connection, message: &Message<'_>, wait: Duration, reply: &mut Reply<'_>) {
+fn refuse_rate(message: &Message<'_>, wait: Duration, reply: &mut Reply<'_>) {
     let error = RATE_LIMITED.message().retry_after(wait.max(Duration::from_millis(1)), wait / 2);
-    if !connection.json {
+    if !reply.connection.json {
         return reply.close(Farewell::error(error));
     }
     let id = match message {
@@ -378,19 +365,15 @@ fn refuse_rate(connection: &Connection, message: &Message<'_>, wait: Duration, r
         },
         Message::Binary(_) => None,
     };
-    reply_error(connection, id, &error, None, reply);
+    reply_error(id, &error, None, reply);
 }
 
 // ---- what a client says ----------------------------------------------------------------------------------------
 
 /// Reads a command, or answers what is none.
-fn read<C: DeserializeOwned>(
-    connection: &Connection,
-    delivery: Delivery<'_>,
-    reply: &mut Reply<'_>,
-) -> Option<Request<C>> {
+fn read<C: DeserializeOwned>(delivery: Delivery<'_>, reply: &mut Reply<'_>) -> Option<Request<C>> {
     if let Some(wait) = delivery.over_limit {
-        refuse_rate(connection, &delivery.message, wait, reply);
+        refuse_rate(&delivery.message, wait, reply);
         return None;
     }
     let Message::Text(text) = delivery.message else {
@@ -400,7 +383,7 @@ fn read<C: DeserializeOwned>(
     let (id, error) = match Envelope::parse(&text) {
         Ok(Envelope { kind, request_id, .. }) if kind == "ping" => {
             let pong = envelope::message("pong", &serde_json::Map::new(), request_id.as_deref(), &Timestamp::now());
-            if connection.json {
+            if reply.connection.json {
                 reply.text(&pong.unwrap_or_default());
             }
             return None;
@@ -414,7 +397,7 @@ fn read<C: DeserializeOwned>(
         }
         Err(malformed) => (malformed.request_id, BAD_REQUEST.say(malformed.what)),
     };
-    reply_error(connection, id, &error, None, reply);
+    reply_error(id, &error, None, reply);
     None
 }
 

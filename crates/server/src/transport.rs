@@ -29,6 +29,11 @@ pub(crate) fn now() -> Duration {
     Instant::now().saturating_duration_since(epoch())
 }
 
+/// A moment of the machines' as the runtime has it.
+pub(crate) fn instant(at: Duration) -> Instant {
+    epoch() + at
+}
+
 fn epoch() -> Instant {
     static EPOCH: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     *EPOCH.get_or_init(Instant::now)
@@ -193,6 +198,7 @@ pub(crate) struct Driver {
 
 /// What a sync callback may do while messages are decoded: write at once, into the batch.
 pub(crate) struct Reply<'a> {
+    pub(crate) connection: &'a Connection,
     machine: &'a mut Machine,
     out: &'a mut Vec<u8>,
 }
@@ -270,18 +276,13 @@ impl Driver {
         &self.connection
     }
 
-    /// When it has to be ready.
-    pub(crate) fn ready_by(&self) -> Instant {
-        epoch() + self.connection.started + self.connection.gate.settings().limits.ready
-    }
-
     pub(crate) fn machine(&mut self) -> &mut Machine {
         &mut self.machine
     }
 
     /// Writes at once, into the batch that leaves with the next write.
     pub(crate) fn reply(&mut self) -> Reply<'_> {
-        Reply { machine: &mut self.machine, out: &mut self.out }
+        Reply { connection: &self.connection, machine: &mut self.machine, out: &mut self.out }
     }
 
     /// Reads until `take` makes something of a message; `None` when the connection has ended. Cancel-safe.
@@ -381,7 +382,7 @@ impl Driver {
             let (taken, delivery) = self.machine.receive(&mut input.buffer[input.at..input.end], now);
             input.at += taken;
             let Some(delivery) = delivery else { continue };
-            let mut reply = Reply { machine: &mut self.machine, out: &mut self.out };
+            let mut reply = Reply { connection: &self.connection, machine: &mut self.machine, out: &mut self.out };
             if let Some(result) = take(delivery, &mut reply) {
                 self.input = Some(input);
                 return Some(result);
@@ -489,7 +490,7 @@ impl Driver {
         if deadline <= now {
             return Poll::Ready(());
         }
-        let at = epoch() + deadline;
+        let at = instant(deadline);
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
         if timer.deadline() > at || timer.is_elapsed() {
             timer.as_mut().reset(at);

@@ -1,0 +1,198 @@
+//! The real binary as a process of its own: what it says, what it holds, and what it costs.
+
+use serde_json::Value;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub const KIB: u64 = 1024;
+pub const MIB: u64 = 1024 * KIB;
+/// Nothing that is waited for takes as long as this, on a slow machine either.
+pub const SOON: Duration = Duration::from_secs(20);
+
+const API_KEY: &str = "a key for the tests of hostile peers";
+/// As many read buffers as there are threads: the same on every machine.
+const THREADS: &str = "2";
+
+/// A server that is killed when it is dropped.
+pub struct Server {
+    child: Child,
+    pub at: SocketAddr,
+    api: SocketAddr,
+    config: PathBuf,
+    endings: Arc<Endings>,
+}
+
+#[derive(Default)]
+struct Endings {
+    lines: Mutex<Vec<Value>>,
+    more: Condvar,
+}
+
+impl Server {
+    /// A server in production mode with one route, `/ws`: `limits` are the lines below `[limits]`, `route` those below
+    /// `[[route]]`.
+    pub fn start(limits: &str, route: &str) -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("hostile-{}-{}.toml", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let config = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let text = format!(
+            "listen = '127.0.0.1:0'\n[api]\nlisten = '127.0.0.1:0'\n[token]\nissuer = 'nobody'\n[log]\nformat = 'json'\n\
+             [limits]\n{limits}\n[[route]]\npath = '/ws'\nrooms = {{ history = {{ entries = 0 }} }}\n{route}\n"
+        );
+        fs::write(&config, text).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_saywhy"))
+            .args(["serve", "--config"])
+            .arg(&config)
+            .env_clear()
+            .env("TOKIO_WORKER_THREADS", THREADS)
+            .env("SAYWHY_TOKEN_SECRET", "nobody signs a token in the tests of hostile peers")
+            .env("SAYWHY_API_KEY", API_KEY)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let endings = Arc::<Endings>::default();
+        listen(&mut child, Arc::clone(&endings));
+        let mut said = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let mut address = |key: &str| {
+            let line = said.find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("the server says no {key}"));
+            line.split('/').nth(2).unwrap().parse().unwrap()
+        };
+        let (at, api) = (address("route "), address("api "));
+        assert!(said.any(|line| line == "ready"));
+        Self { child, at, api, config, endings }
+    }
+
+    /// The endings, as soon as there are `n`.
+    pub fn endings(&self, n: usize) -> Vec<Value> {
+        let lines = self.endings.lines.lock().unwrap();
+        let (lines, timeout) =
+            self.endings.more.wait_timeout_while(lines, SOON, |lines| lines.len() < n).unwrap();
+        assert!(!timeout.timed_out(), "{} endings of {n}", lines.len());
+        lines.clone()
+    }
+
+    /// How many endings there are by now.
+    pub fn ended(&self) -> usize {
+        self.endings.lines.lock().unwrap().len()
+    }
+
+    pub fn memory(&self) -> Memory {
+        Memory::of(self.child.id())
+    }
+
+    pub fn cpu(&self) -> Duration {
+        cpu(self.child.id())
+    }
+
+    /// From here on the peak is what is reached from now on.
+    pub fn forget_peak(&self) {
+        forget_peak(self.child.id());
+    }
+
+    /// Does what an operator may do; the answer's body.
+    pub fn api(&self, method: &str, path: &str, body: &str) -> Value {
+        let answer = self.http(method, &format!("/api/v1{path}"), body);
+        if answer.is_empty() { Value::Null } else { serde_json::from_str(&answer).unwrap() }
+    }
+
+    /// The number after a metric's name and labels, all of them added.
+    pub fn metric(&self, name: &str) -> u64 {
+        let all = self.http("GET", "/metrics", "");
+        let lines = all.lines().filter(|line| line.starts_with(name));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    }
+
+    fn http(&self, method: &str, path: &str, body: &str) -> String {
+        let mut tcp = TcpStream::connect(self.api).unwrap();
+        tcp.set_read_timeout(Some(SOON)).unwrap();
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: api\r\nauthorization: Bearer {API_KEY}\r\nconnection: close\r\n\
+             content-length: {length}\r\n\r\n"
+        );
+        tcp.write_all(format!("{head}{body}").as_bytes()).unwrap();
+        let mut answer = String::new();
+        tcp.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 2"), "{method} {path}: {answer}");
+        body.to_owned()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_file(&self.config);
+    }
+}
+
+/// Keeps reading the log: a pipe that nobody empties would stop the server.
+fn listen(child: &mut Child, endings: Arc<Endings>) {
+    let log = BufReader::new(child.stderr.take().unwrap());
+    thread::spawn(move || {
+        for line in log.lines().map_while(Result::ok) {
+            let Ok(line) = serde_json::from_str::<Value>(&line) else { continue };
+            assert_ne!(line["level"], "ERROR", "{line}");
+            if line["target"] == "saywhy::ending" {
+                endings.lines.lock().unwrap().push(line);
+                endings.more.notify_all();
+            }
+        }
+    });
+}
+
+/// What a process holds, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// In memory now.
+    pub resident: u64,
+    /// The most that was.
+    pub peak: u64,
+    /// What it may write to, in memory or not: a buffer that is reserved and not yet used is seen here only.
+    pub reserved: u64,
+}
+
+impl Memory {
+    pub fn of(process: u32) -> Self {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+        let kib = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+            line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * KIB
+        };
+        Self { resident: kib("VmRSS:"), peak: kib("VmHWM:"), reserved: kib("VmData:") }
+    }
+}
+
+/// Makes `VmHWM` what is resident now (proc(5), `clear_refs`).
+pub fn forget_peak(process: u32) {
+    fs::write(format!("/proc/{process}/clear_refs"), "5").unwrap();
+}
+
+/// What a process has computed so far.
+pub fn cpu(process: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    // The name may hold anything, but ends with the last parenthesis. Then come the state and its successors.
+    let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let ticks = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    // A tick is 10 ms for every program, whatever the kernel itself counts in.
+    Duration::from_millis(ticks * 10)
+}
+
+/// Waits until `done`, and fails when it does not come to be.
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < SOON, "not in time: {what}");
+        thread::yield_now();
+    }
+}
