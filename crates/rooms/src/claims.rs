@@ -41,12 +41,53 @@ pub enum Permission {
 impl Claims {
     /// Whether they permit this.
     pub fn permit(&self, room: &str, permission: Permission) -> bool {
-        self.rooms.iter().any(|(pattern, permissions)| {
-            let fits = match pattern.strip_suffix('*') {
-                Some(prefix) => room.starts_with(prefix),
-                None => room == pattern,
-            };
-            fits && permissions.contains(&permission)
-        })
+        self.rooms.iter().any(|(pattern, permissions)| fits(pattern, room) && permissions.contains(&permission))
+    }
+}
+
+fn fits(pattern: &str, room: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(prefix) => room.starts_with(prefix),
+        None => room == pattern,
+    }
+}
+
+/// What claims permit, in little memory: each session holds it as long as it lives.
+pub(crate) struct Grants(Box<[(Box<str>, u8)]>);
+
+impl From<&Claims> for Grants {
+    fn from(claims: &Claims) -> Self {
+        let bits = |permissions: &[Permission]| permissions.iter().fold(0, |bits, &permission| bits | bit(permission));
+        let rooms = claims.rooms.iter();
+        Self(rooms.map(|(pattern, permissions)| (pattern.as_str().into(), bits(permissions))).collect())
+    }
+}
+
+impl Grants {
+    pub(crate) fn permit(&self, room: &str, permission: Permission) -> bool {
+        self.0.iter().any(|(pattern, bits)| bits & bit(permission) != 0 && fits(pattern, room))
+    }
+}
+
+fn bit(permission: Permission) -> u8 {
+    1 << permission as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grants_permit_what_the_claims_do() {
+        let all = [Permission::Join, Permission::Send, Permission::History, Permission::Members, Permission::Manage];
+        let rooms = [("lobby", &all[..2]), ("team-*", &all[2..]), ("*", &all[..1]), ("none", &[])];
+        let rooms = rooms.iter().map(|(name, permissions)| ((*name).to_owned(), permissions.to_vec())).collect();
+        let claims = Claims { sub: "a".to_owned(), exp: 0, rooms };
+        let grants = Grants::from(&claims);
+        for room in ["lobby", "team-red", "team-", "none", "other", ""] {
+            for permission in all {
+                assert_eq!(grants.permit(room, permission), claims.permit(room, permission), "{room} {permission:?}");
+            }
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! One session in the rooms: the messages of the protocol, and who may send which.
 
 use crate::broker::{IdempotencyKey, Position, Publication};
-use crate::claims::{Claims, Permission};
+use crate::claims::{Claims, Grants, Permission};
 use crate::membership::Membership;
 use crate::room::{Room, timestamp};
 use crate::service::{Rooms, check_name, failure};
@@ -20,7 +20,9 @@ pub type Authenticate = Arc<dyn Fn(&str) -> Result<Claims, ErrorMessage> + Send 
 /// The [`Handler`] of a session that was let in with these claims.
 pub struct Member {
     rooms: Rooms,
-    claims: Claims,
+    grants: Grants,
+    /// When the token expires, in seconds since 1970.
+    expires: u64,
     user: Arc<str>,
     authenticate: Authenticate,
     /// Set when the session opens, which is before the first message.
@@ -114,7 +116,8 @@ impl Rooms {
     /// The handler of a session that was let in with `claims`; `authenticate` checks what it presents to stay longer.
     pub fn member(&self, claims: Claims, authenticate: Authenticate) -> Member {
         let user = claims.sub.as_str().into();
-        Member { rooms: self.clone(), claims, user, authenticate, outbox: None, joined: HashMap::new() }
+        let (grants, expires) = (Grants::from(&claims), claims.exp);
+        Member { rooms: self.clone(), grants, expires, user, authenticate, outbox: None, joined: HashMap::new() }
     }
 }
 
@@ -124,7 +127,7 @@ impl Handler for Member {
 
     async fn on_open(&mut self, outbox: &Outbox) -> Result<(), Failure> {
         self.outbox = Some(outbox.clone());
-        outbox.expires_in(left(&self.claims));
+        outbox.expires_in(left(self.expires));
         Ok(())
     }
 
@@ -160,7 +163,7 @@ impl Handler for Member {
 impl Member {
     fn may(&self, room: &str, permission: Permission) -> Result<(), Failure> {
         check_name(room)?;
-        if self.claims.permit(room, permission) {
+        if self.grants.permit(room, permission) {
             return Ok(());
         }
         Err(Failure::reply(FORBIDDEN.say("Your token does not permit that in this room")))
@@ -177,7 +180,7 @@ impl Member {
             return Err(Failure::reply(INVALID_ACTION.say("You are in as many rooms as one connection may be")));
         }
         let (membership, position) = self.rooms.join(&room, since, &outbox, &self.user).await?;
-        let see = self.rooms.settings().presence && self.claims.permit(&room, Permission::Members);
+        let see = self.rooms.settings().presence && self.grants.permit(&room, Permission::Members);
         let members = see.then(|| self.rooms.members(&room));
         self.joined.insert(Arc::clone(membership.room().name()), membership);
         Ok(Event::Joined { room, position: position.into(), members, recovered: since.is_some() })
@@ -233,16 +236,16 @@ impl Member {
         let expires_at = UNIX_EPOCH + Duration::from_secs(claims.exp);
         let expires_at = jiff::Timestamp::try_from(expires_at).unwrap_or(jiff::Timestamp::MAX).to_string();
         if let Some(outbox) = &self.outbox {
-            outbox.expires_in(left(&claims));
+            outbox.expires_in(left(claims.exp));
         }
-        self.claims = claims;
+        (self.grants, self.expires) = (Grants::from(&claims), claims.exp);
         Ok(Event::Authenticated { expires_at })
     }
 }
 
 /// How long a token is still good for.
-fn left(claims: &Claims) -> Duration {
-    let expires = UNIX_EPOCH.checked_add(Duration::from_secs(claims.exp));
+fn left(expires: u64) -> Duration {
+    let expires = UNIX_EPOCH.checked_add(Duration::from_secs(expires));
     // A token without an end that a clock could show is good for longer than a session lasts.
     expires.map_or(Duration::from_secs(u32::MAX.into()), |at| at.duration_since(SystemTime::now()).unwrap_or_default())
 }

@@ -34,7 +34,7 @@ enum Hears {
     /// Everything, as it comes.
     Live,
     /// Nothing yet: what it missed is being read, and what comes meanwhile waits here.
-    Joining(Waiting),
+    Joining(Box<Waiting>),
     /// So much came meanwhile that it does not fit.
     Overrun,
 }
@@ -101,7 +101,7 @@ impl Room {
 
     /// Keeps a place for a member that reads what it missed.
     pub(crate) fn reserve(&self, outbox: &Outbox, user: &Arc<str>) {
-        let hears = Hears::Joining(Waiting::default());
+        let hears = Hears::Joining(Box::default());
         self.lock().insert(outbox.id(), Seat { outbox: outbox.clone(), user: Arc::clone(user), hears });
     }
 

@@ -95,6 +95,8 @@ impl Admission {
             return Refusal::new(INTERNAL_ERROR).into_response();
         };
         // Begun by the gate: what goes wrong before the route has answered can still be a refusal that says so.
+        // The session is boxed, because the future would hold it for as long as the connection lives.
+        let session = Box::new(session);
         pending.accepted = Some(Box::new(|pending| tokio::spawn(run(pending, session)).abort_handle()));
         pending.welcome()
     }
@@ -105,7 +107,7 @@ impl Admission {
     }
 }
 
-async fn run<F, R>(pending: Box<Pending>, session: F)
+async fn run<F, R>(pending: Box<Pending>, session: Box<F>)
 where
     F: FnOnce(Session) -> R + Send + 'static,
     R: Future<Output = ()> + Send + 'static,

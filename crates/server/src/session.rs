@@ -178,44 +178,71 @@ impl Session {
         }
     }
 
+    fn begin_end(&mut self, farewell: Farewell) {
+        self.driver().machine().close(farewell, now());
+    }
+
     async fn end(&mut self, farewell: Farewell) {
-        let driver = self.driver();
-        driver.machine().close(farewell, now());
-        driver.finish().await;
+        self.begin_end(farewell);
+        self.driver().finish().await;
     }
 
     /// Runs a handler until the session has ended.
-    pub async fn serve<H: Handler>(mut self, mut handler: H) {
-        self.ready();
-        let outbox = self.outbox();
-        match self.driver().during(caught(handler.on_open(&outbox))).await {
-            Some(Ok(Ok(()))) => {}
-            Some(Ok(Err(Failure::Reply { error, cause } | Failure::Close { error, cause }))) => {
-                return self.end(Farewell { private: cause, ..Farewell::error(error) }).await;
-            }
-            Some(Err(panic)) => return self.explain_panic(panic, None).await,
-            None => return,
-        }
-        while let Some(Request { id, command }) = self.driver().next(read).await {
-            match self.driver().during(caught(handler.on_message(command))).await {
-                Some(Ok(Ok(event))) => self.answer(id.as_deref(), &event),
-                Some(Ok(Err(Failure::Reply { error, cause }))) => {
-                    reply_error(id, &error, cause.as_ref(), &mut self.driver().reply());
-                }
-                Some(Ok(Err(Failure::Close { error, cause }))) => {
-                    let farewell = Farewell { private: cause, ..Farewell::error(error) };
-                    return self.end(farewell.in_reply_to(id)).await;
-                }
-                Some(Err(panic)) => return self.explain_panic(panic, id).await,
-                None => return,
-            }
-        }
+    pub fn serve<H: Handler>(self, handler: H) -> impl Future<Output = ()> + Send {
+        // Boxed, because futures hold what they are given more than once.
+        self.handle(Box::new(handler))
     }
 
-    async fn explain_panic(&mut self, panic: Cause, id: Option<String>) {
+    async fn handle<H: Handler>(mut self, mut handler: Box<H>) {
+        self.ready();
+        let outbox = self.outbox();
+        // The work of a handler has a place only while it is under way: an idle session is waiting for a message.
+        let opening = Box::pin(caught(handler.on_open(&outbox)));
+        let Some(opened) = self.driver().during(opening).await else { return };
+        let mut goes_on = self.opened(opened);
+        while goes_on {
+            let Some(Request { id, command }) = self.driver().next(read).await else { return };
+            let work = Box::pin(caught(handler.on_message(command)));
+            let Some(done) = self.driver().during(work).await else { return };
+            goes_on = self.handled(id, done);
+        }
+        self.driver().finish().await;
+    }
+
+    /// Whether the session goes on: nobody asked for anything that a failure could be a reply to.
+    fn opened(&mut self, done: Result<Result<(), Failure>, Cause>) -> bool {
+        match done {
+            Ok(Ok(())) => return true,
+            Ok(Err(Failure::Reply { error, cause } | Failure::Close { error, cause })) => {
+                self.begin_end(Farewell { private: cause, ..Farewell::error(error) });
+            }
+            Err(panic) => self.explain_panic(panic, None),
+        }
+        false
+    }
+
+    /// Whether the session goes on after a message.
+    fn handled<E: Serialize>(&mut self, id: Option<String>, done: Result<Result<E, Failure>, Cause>) -> bool {
+        match done {
+            Ok(Ok(event)) => self.answer(id.as_deref(), &event),
+            Ok(Err(Failure::Reply { error, cause })) => {
+                reply_error(id, &error, cause.as_ref(), &mut self.driver().reply());
+            }
+            Ok(Err(Failure::Close { error, cause })) => {
+                self.begin_end(Farewell { private: cause, ..Farewell::error(error) }.in_reply_to(id));
+                return false;
+            }
+            Err(panic) => {
+                self.explain_panic(panic, id);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn explain_panic(&mut self, panic: Cause, id: Option<String>) {
         observe::panicked(self.connection(), id.as_deref(), &panic);
-        let farewell = Farewell { private: Some(panic), ..Farewell::error(INTERNAL_ERROR) };
-        self.end(farewell.in_reply_to(id)).await;
+        self.begin_end(Farewell { private: Some(panic), ..Farewell::error(INTERNAL_ERROR) }.in_reply_to(id));
     }
 
     /// A reply is sent where one was asked for.
