@@ -1,24 +1,29 @@
 //! A peer that sends whatever it likes, over a plain socket.
 
 use crate::server::{SOON, Server};
+use miniz_oxide::deflate::core::{CompressorOxide, create_comp_flags_from_zip_params};
+use miniz_oxide::deflate::stream::deflate;
+use miniz_oxide::{MZFlush, MZStatus};
 use saywhy_proto::frame::{self, Header, Opcode};
 use serde_json::Value;
 use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 const KEY: [u8; 4] = [0x5A, 0xC3, 0x0F, 0x99];
 
 /// A connection, and what has arrived of it.
-pub struct Peer {
-    pub tcp: TcpStream,
+pub(crate) struct Peer {
+    tcp: TcpStream,
     input: Vec<u8>,
+    /// As `ready` said.
+    pub(crate) id: String,
 }
 
 /// What came, and was no Ping.
 #[derive(Debug, PartialEq)]
-pub enum Seen {
+pub(crate) enum Seen {
     Text(Value),
     Pong(Vec<u8>),
     Close(Vec<u8>),
@@ -28,21 +33,21 @@ pub enum Seen {
 
 /// How the server ended it.
 #[derive(Debug)]
-pub struct LastWord {
-    pub error: Value,
-    pub code: u16,
-    pub reason: Vec<u8>,
+pub(crate) struct LastWord {
+    pub(crate) error: Value,
+    pub(crate) code: u16,
+    pub(crate) reason: Vec<u8>,
 }
 
 impl LastWord {
     /// The row that was said.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.error["data"]["name"].as_str().unwrap()
     }
 }
 
 /// The request of an opening handshake, with more headers.
-pub fn request(headers: &str) -> String {
+pub(crate) fn request(headers: &str) -> String {
     format!(
         "GET /ws HTTP/1.1\r\nHost: saywhy.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
@@ -50,16 +55,16 @@ pub fn request(headers: &str) -> String {
     )
 }
 
-pub const DEFLATE: &str = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+pub(crate) const DEFLATE: &str = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
 
 impl Peer {
     /// A connection over which nothing was said.
-    pub fn connect(at: SocketAddr) -> Self {
+    pub(crate) fn connect(at: SocketAddr) -> Self {
         Self::over(TcpStream::connect(at).unwrap())
     }
 
     /// As [`Peer::connect`]; the system takes next to nothing for a peer that does not read.
-    pub fn connect_narrow(at: SocketAddr) -> Self {
+    pub(crate) fn connect_narrow(at: SocketAddr) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
         socket.connect(&at.into()).unwrap();
@@ -70,16 +75,16 @@ impl Peer {
         tcp.set_read_timeout(Some(SOON)).unwrap();
         tcp.set_write_timeout(Some(SOON)).unwrap();
         tcp.set_nodelay(true).unwrap();
-        Self { tcp, input: Vec::new() }
+        Self { tcp, input: Vec::new(), id: String::new() }
     }
 
     /// A session that is ready.
-    pub fn ready(server: &Server) -> Self {
+    pub(crate) fn ready(server: &Server) -> Self {
         Self::connect(server.at).enter("")
     }
 
     /// As [`Peer::ready`], with permessage-deflate.
-    pub fn compressed(server: &Server) -> Self {
+    pub(crate) fn compressed(server: &Server) -> Self {
         let mut peer = Self::connect(server.at);
         peer.send(request(DEFLATE).as_bytes());
         let head = peer.head();
@@ -89,7 +94,7 @@ impl Peer {
     }
 
     /// The opening handshake, up to `ready`.
-    pub fn enter(mut self, headers: &str) -> Self {
+    pub(crate) fn enter(mut self, headers: &str) -> Self {
         self.send(request(headers).as_bytes());
         let head = self.head();
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
@@ -98,11 +103,13 @@ impl Peer {
     }
 
     fn is_ready(&mut self) {
-        assert!(matches!(self.next(), Seen::Text(message) if message["type"] == "ready"));
+        let Seen::Text(message) = self.next() else { panic!("it is not ready") };
+        assert_eq!(message["type"], "ready");
+        self.id = message["data"]["connection_id"].as_str().unwrap().to_owned();
     }
 
     /// Joins the room that is open from the start.
-    pub fn join(mut self) -> Self {
+    pub(crate) fn join(mut self) -> Self {
         self.send(&text(br#"{"type":"join","data":{"room":"lobby"},"meta":{"request_id":"1"}}"#));
         loop {
             match self.next() {
@@ -114,12 +121,37 @@ impl Peer {
     }
 
     /// Sends bytes as they are.
-    pub fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.tcp.write_all(bytes).unwrap();
     }
 
+    /// Sends bytes to a server that may have ended the connection by now; whether it has not.
+    pub(crate) fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.tcp.write_all(bytes).is_ok()
+    }
+
+    /// Ends our side only.
+    pub(crate) fn half_close(&mut self) {
+        // It may be over already.
+        let _ = self.tcp.shutdown(Shutdown::Write);
+    }
+
+    /// The server has taken all that was sent: it answers a Ping after it.
+    pub(crate) fn is_heard(&mut self) {
+        self.send(&piece(true, Opcode::Ping, b"heard?"));
+        assert_eq!(self.next(), Seen::Pong(b"heard?".to_vec()));
+    }
+
+    /// Waits for this long; whether something has come.
+    pub(crate) fn hears_within(&mut self, time: Duration) -> bool {
+        self.tcp.set_read_timeout(Some(time)).unwrap();
+        let heard = self.more();
+        self.tcp.set_read_timeout(Some(SOON)).unwrap();
+        heard.is_ok()
+    }
+
     /// The head of the answer.
-    pub fn head(&mut self) -> String {
+    pub(crate) fn head(&mut self) -> String {
         loop {
             if let Some(end) = self.input.windows(4).position(|four| four == b"\r\n\r\n") {
                 let rest = self.input.split_off(end + 4);
@@ -137,7 +169,7 @@ impl Peer {
     }
 
     /// What comes next. Pings are passed over.
-    pub fn next(&mut self) -> Seen {
+    pub(crate) fn next(&mut self) -> Seen {
         loop {
             while let Some((opcode, payload)) = self.frame() {
                 return match opcode {
@@ -166,11 +198,13 @@ impl Peer {
     }
 
     /// Reads on to the Close, and says what was said.
-    pub fn last_word(&mut self) -> LastWord {
+    pub(crate) fn last_word(&mut self) -> LastWord {
         let mut error = Value::Null;
         loop {
             match self.next() {
-                Seen::Text(message) if message["type"] == "error" && message["data"]["fatal"] == true => error = message,
+                Seen::Text(message) if message["type"] == "error" && message["data"]["fatal"] == true => {
+                    error = message
+                }
                 Seen::Text(_) | Seen::Pong(_) => {}
                 Seen::Close(payload) => {
                     let code = u16::from_be_bytes([payload[0], payload[1]]);
@@ -182,18 +216,18 @@ impl Peer {
     }
 
     /// Reads on to the end of the connection.
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         while self.next() != Seen::End {}
     }
 
     /// Says Close, and reads on to the end.
-    pub fn leave(mut self) {
+    pub(crate) fn leave(mut self) {
         self.send(&close());
         self.end();
     }
 
     /// Ends the connection with an RST.
-    pub fn reset(self) {
+    pub(crate) fn reset(self) {
         SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO)).unwrap();
     }
 }
@@ -201,23 +235,19 @@ impl Peer {
 // ---- frames ---------------------------------------------------------------------------------------------------
 
 /// A header of a data frame that declares `len`.
-pub fn header(fin: bool, opcode: Opcode, len: u64) -> Vec<u8> {
+pub(crate) fn header(fin: bool, opcode: Opcode, len: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     Header { fin, compressed: false, opcode, mask: Some(KEY), len }.write(&mut bytes);
     bytes
 }
 
 /// A frame, masked.
-pub fn piece(fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn piece(fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     part(fin, opcode, false, payload)
 }
 
-/// A frame whose message is marked as compressed.
-pub fn squeezed(fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
-    part(fin, opcode, true, payload)
-}
-
-fn part(fin: bool, opcode: Opcode, compressed: bool, payload: &[u8]) -> Vec<u8> {
+/// As [`piece`], of a message that may be marked as compressed.
+pub(crate) fn part(fin: bool, opcode: Opcode, compressed: bool, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     Header { fin, compressed, opcode, mask: Some(KEY), len: payload.len() as u64 }.write(&mut bytes);
     let start = bytes.len();
@@ -226,18 +256,28 @@ fn part(fin: bool, opcode: Opcode, compressed: bool, payload: &[u8]) -> Vec<u8> 
     bytes
 }
 
+/// As RFC 7692 has it: flushed, and without the four bytes that every message ends with.
+pub(crate) fn deflated(payload: &[u8]) -> Vec<u8> {
+    let mut compressor = CompressorOxide::new(create_comp_flags_from_zip_params(9, -15, 0));
+    let mut out = vec![0; payload.len() + 1024];
+    let done = deflate(&mut compressor, payload, &mut out, MZFlush::Sync);
+    assert_eq!((done.status, done.bytes_consumed), (Ok(MZStatus::Ok), payload.len()));
+    out.truncate(done.bytes_written - 4);
+    out
+}
+
 /// A text message in one frame.
-pub fn text(payload: &[u8]) -> Vec<u8> {
+pub(crate) fn text(payload: &[u8]) -> Vec<u8> {
     piece(true, Opcode::Text, payload)
 }
 
 /// A Close: 1000.
-pub fn close() -> Vec<u8> {
+pub(crate) fn close() -> Vec<u8> {
     piece(true, Opcode::Close, &1000_u16.to_be_bytes())
 }
 
 /// A `ping` of the envelope that is exactly this long.
-pub fn ping(len: usize) -> Vec<u8> {
+pub(crate) fn ping(len: usize) -> Vec<u8> {
     let (before, after) = (&br#"{"type":"ping","data":{"x":""#[..], &br#""}}"#[..]);
     let filling = vec![b'x'; len - before.len() - after.len()];
     [before, &filling, after].concat()

@@ -11,39 +11,41 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub const KIB: u64 = 1024;
-pub const MIB: u64 = 1024 * KIB;
+pub(crate) const KIB: u64 = 1024;
+pub(crate) const MIB: u64 = 1024 * KIB;
 /// Nothing that is waited for takes as long as this, on a slow machine either.
-pub const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 const API_KEY: &str = "a key for the tests of hostile peers";
 /// As many read buffers as there are threads: the same on every machine.
 const THREADS: &str = "2";
 
 /// A server that is killed when it is dropped.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
-    pub at: SocketAddr,
+    pub(crate) at: SocketAddr,
     api: SocketAddr,
     config: PathBuf,
-    endings: Arc<Endings>,
+    log: Arc<Log>,
 }
 
 #[derive(Default)]
-struct Endings {
-    lines: Mutex<Vec<Value>>,
+struct Log {
+    endings: Mutex<Vec<Value>>,
     more: Condvar,
+    /// What a server should never have to say, whatever its peers do.
+    alarms: Mutex<Vec<String>>,
 }
 
 impl Server {
     /// A server in production mode with one route, `/ws`: `limits` are the lines below `[limits]`, `route` those below
     /// `[[route]]`.
-    pub fn start(limits: &str, route: &str) -> Self {
+    pub(crate) fn start(limits: &str, route: &str) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("hostile-{}-{}.toml", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let config = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let text = format!(
-            "listen = '127.0.0.1:0'\n[api]\nlisten = '127.0.0.1:0'\n[token]\nissuer = 'nobody'\n[log]\nformat = 'json'\n\
+            "listen = '127.0.0.1:0'\n[api]\nlisten = '127.0.0.2:0'\n[token]\nissuer = 'nobody'\n[log]\nformat = 'json'\n\
              [limits]\n{limits}\n[[route]]\npath = '/ws'\nrooms = {{ history = {{ entries = 0 }} }}\n{route}\n"
         );
         fs::write(&config, text).unwrap();
@@ -59,53 +61,68 @@ impl Server {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let endings = Arc::<Endings>::default();
-        listen(&mut child, Arc::clone(&endings));
+        let log = Arc::<Log>::default();
+        listen(&mut child, Arc::clone(&log));
         let mut said = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
         let mut address = |key: &str| {
-            let line = said.find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("the server says no {key}"));
+            let line = said
+                .find(|line| line.starts_with(key))
+                .unwrap_or_else(|| panic!("the server says no {key}: {:?}", log.alarms));
             line.split('/').nth(2).unwrap().parse().unwrap()
         };
         let (at, api) = (address("route "), address("api "));
         assert!(said.any(|line| line == "ready"));
-        Self { child, at, api, config, endings }
+        Self { child, at, api, config, log }
     }
 
     /// The endings, as soon as there are `n`.
-    pub fn endings(&self, n: usize) -> Vec<Value> {
-        let lines = self.endings.lines.lock().unwrap();
-        let (lines, timeout) =
-            self.endings.more.wait_timeout_while(lines, SOON, |lines| lines.len() < n).unwrap();
-        assert!(!timeout.timed_out(), "{} endings of {n}", lines.len());
-        lines.clone()
+    pub(crate) fn endings(&self, n: usize) -> Vec<Value> {
+        let endings = self.log.endings.lock().unwrap();
+        let (endings, timeout) = self.log.more.wait_timeout_while(endings, SOON, |endings| endings.len() < n).unwrap();
+        assert!(!timeout.timed_out(), "{} endings of {n}", endings.len());
+        endings.clone()
     }
 
     /// How many endings there are by now.
-    pub fn ended(&self) -> usize {
-        self.endings.lines.lock().unwrap().len()
+    pub(crate) fn ended(&self) -> usize {
+        self.log.endings.lock().unwrap().len()
     }
 
-    pub fn memory(&self) -> Memory {
+    pub(crate) fn memory(&self) -> Memory {
         Memory::of(self.child.id())
     }
 
-    pub fn cpu(&self) -> Duration {
+    pub(crate) fn cpu(&self) -> Duration {
         cpu(self.child.id())
     }
 
+    /// Waits until it has read all that was sent to it: nothing is left in the queues of its sockets.
+    pub(crate) fn has_read(&self) {
+        let local = format!("0100007F:{:04X}", self.at.port());
+        until("everything is read", || {
+            let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
+            sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).all(|socket| {
+                // Local address, remote address, state, and what is not sent and not read yet.
+                socket[1] != local || socket[3] == "0A" || socket[4].ends_with(":00000000")
+            })
+        });
+        // What it read last it has decoded when it answers another.
+        self.api("GET", "/connections", "");
+    }
+
     /// From here on the peak is what is reached from now on.
-    pub fn forget_peak(&self) {
+    pub(crate) fn forget_peak(&self) {
         forget_peak(self.child.id());
     }
 
     /// Does what an operator may do; the answer's body.
-    pub fn api(&self, method: &str, path: &str, body: &str) -> Value {
+    pub(crate) fn api(&self, method: &str, path: &str, body: &str) -> Value {
         let answer = self.http(method, &format!("/api/v1{path}"), body);
         if answer.is_empty() { Value::Null } else { serde_json::from_str(&answer).unwrap() }
     }
 
     /// The number after a metric's name and labels, all of them added.
-    pub fn metric(&self, name: &str) -> u64 {
+    pub(crate) fn metric(&self, name: &str) -> u64 {
         let all = self.http("GET", "/metrics", "");
         let lines = all.lines().filter(|line| line.starts_with(name));
         lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
@@ -133,19 +150,25 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = fs::remove_file(&self.config);
+        if !thread::panicking() {
+            let alarms = self.log.alarms.lock().unwrap();
+            assert!(alarms.is_empty(), "{alarms:#?}");
+        }
     }
 }
 
 /// Keeps reading the log: a pipe that nobody empties would stop the server.
-fn listen(child: &mut Child, endings: Arc<Endings>) {
-    let log = BufReader::new(child.stderr.take().unwrap());
+fn listen(child: &mut Child, log: Arc<Log>) {
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
     thread::spawn(move || {
-        for line in log.lines().map_while(Result::ok) {
-            let Ok(line) = serde_json::from_str::<Value>(&line) else { continue };
-            assert_ne!(line["level"], "ERROR", "{line}");
-            if line["target"] == "saywhy::ending" {
-                endings.lines.lock().unwrap().push(line);
-                endings.more.notify_all();
+        for line in lines.map_while(Result::ok) {
+            match serde_json::from_str::<Value>(&line) {
+                Ok(line) if line["target"] == "saywhy::ending" => {
+                    log.endings.lock().unwrap().push(line);
+                    log.more.notify_all();
+                }
+                Ok(line) if line["level"] != "ERROR" => {}
+                _ => log.alarms.lock().unwrap().push(line),
             }
         }
     });
@@ -153,17 +176,17 @@ fn listen(child: &mut Child, endings: Arc<Endings>) {
 
 /// What a process holds, in bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct Memory {
+pub(crate) struct Memory {
     /// In memory now.
-    pub resident: u64,
+    pub(crate) resident: u64,
     /// The most that was.
-    pub peak: u64,
+    pub(crate) peak: u64,
     /// What it may write to, in memory or not: a buffer that is reserved and not yet used is seen here only.
-    pub reserved: u64,
+    pub(crate) reserved: u64,
 }
 
 impl Memory {
-    pub fn of(process: u32) -> Self {
+    pub(crate) fn of(process: u32) -> Self {
         let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
         let kib = |key: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
@@ -174,12 +197,12 @@ impl Memory {
 }
 
 /// Makes `VmHWM` what is resident now (proc(5), `clear_refs`).
-pub fn forget_peak(process: u32) {
+pub(crate) fn forget_peak(process: u32) {
     fs::write(format!("/proc/{process}/clear_refs"), "5").unwrap();
 }
 
 /// What a process has computed so far.
-pub fn cpu(process: u32) -> Duration {
+pub(crate) fn cpu(process: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
     // The name may hold anything, but ends with the last parenthesis. Then come the state and its successors.
     let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
@@ -189,7 +212,7 @@ pub fn cpu(process: u32) -> Duration {
 }
 
 /// Waits until `done`, and fails when it does not come to be.
-pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
         assert!(start.elapsed() < SOON, "not in time: {what}");
