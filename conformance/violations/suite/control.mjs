@@ -20,13 +20,13 @@ const LIARS = {
   rude: { what: "ends with RST", isWrong: ({ answer }) => !answer.goes_on, isRude: true },
 };
 
-/** Resolves to what the judge missed or made up, as sentences. */
-export async function control() {
-  const results = await Promise.all(Object.entries(LIARS).map(([name, liar]) => judged(name, liar)));
+/** Resolves to what the judge missed or made up, as sentences; `say` is told of each server. */
+export async function control(say = () => {}) {
+  const results = await Promise.all(Object.entries(LIARS).map(([name, liar]) => judged(name, liar, say)));
   return results.flat();
 }
 
-async function judged(name, liar) {
+async function judged(name, liar, say) {
   const cases = casesOf("client");
   const server = await listen((path, wire) => lie(wire, cases[path.slice(1)], liar));
   const wrong = await Promise.all(
@@ -37,7 +37,7 @@ async function judged(name, liar) {
     }),
   );
   server.end();
-  console.log(`${name}, which ${liar.what}: ${cases.filter(liar.isWrong).length} of ${cases.length} answers are wrong`);
+  say(`${name}, which ${liar.what}: ${cases.filter(liar.isWrong).length} of ${cases.length} answers are wrong`);
   return wrong.filter(Boolean);
 }
 

@@ -11,14 +11,15 @@ const AT_ONCE = 8;
 /** All that a client may take. */
 const CLIENT_MS = 120_000;
 
-/** What a server answers to each breach of a client. */
+/** What a server answers to each breach of a client, as `{ results }`. */
 export async function measureServer(subject) {
   const { port, end } = await startServer(subject.server);
   try {
-    return await mapSome(casesOf("client"), async (one) => {
+    const results = await mapSome(casesOf("client"), async (one) => {
       const wire = await dial({ port, path: subject.path, greets: subject.greets });
       return play(wire, one, "client");
     });
+    return { results };
   } finally {
     await end();
   }
@@ -34,7 +35,7 @@ async function mapSome(items, work) {
   return results;
 }
 
-/** What a client answers to each breach of a server; of a browser also what the page saw, as `page`. */
+/** What a client answers to each breach of a server; of a browser also what the `page` saw, and its `version`. */
 export async function measureClient(subject) {
   const cases = casesOf("server");
   const results = [];
@@ -48,8 +49,12 @@ export async function measureClient(subject) {
   });
   try {
     const url = `ws://127.0.0.1:${server.port}`;
-    const seen = subject.browser ? await inPage(subject.browser, url, cases, all) : await inProcess(subject, url, cases, all);
-    return results.map((result, at) => ({ ...result, page: seen?.[at] }));
+    if (!subject.browser) {
+      await inProcess(subject, url, cases, all);
+      return { results };
+    }
+    const { views, version } = await inPage(subject.browser, url, cases, all);
+    return { results: results.map((result, at) => ({ ...result, page: views[at] })), version };
   } finally {
     server.end();
   }
@@ -85,7 +90,8 @@ async function inPage(name, url, cases, all) {
     const page = await launched.newPage();
     const views = cases.map((_, at) => page.evaluate(recordSocket, { url: `${url}/${at}`, timeoutMs: CLIENT_MS }));
     await within(CLIENT_MS, all, () => `${name} did not play all cases`);
-    return (await Promise.all(views)).map((events) => events.at(-1));
+    const ends = (await Promise.all(views)).map((events) => events.at(-1));
+    return { views: ends, version: launched.version() };
   } finally {
     await launched.close();
   }

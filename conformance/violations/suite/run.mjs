@@ -29,7 +29,7 @@ async function main() {
     options: { write: { type: "boolean" }, control: { type: "boolean" }, help: { type: "boolean" } },
   });
   if (values.help) return console.log(USAGE);
-  if (values.control) return fail(await control());
+  if (values.control) return fail(await control(console.log));
   const wrong = [];
   const measured = [];
   for (const way of WAYS) {
@@ -53,8 +53,7 @@ async function look(subject, { role, sender, measure }) {
   const column = { role, cases: casesOf(sender), ...subject };
   try {
     await subject.prepare();
-    const results = await measure(subject);
-    const version = subject.version();
+    const { results, version = subject.version() } = await measure(subject);
     const wrong = subject.isOurs ? judge(subject, results, column.cases, sender) : [];
     console.log(`${subject.name} ${version} as ${role}: ${results.length} cases${subject.isOurs ? `, ${wrong.length} faults` : ""}`);
     return { ...column, results, version, wrong };

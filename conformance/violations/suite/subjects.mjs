@@ -1,7 +1,6 @@
 // Who is measured: where it comes from, which version it is, and how it is started as a server or as a client.
 import { execFile, execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -113,7 +112,8 @@ export const CLIENTS = [
 
 /** `message_bytes` is what the cases are made for; the rate and the addresses are those of one machine. */
 function serveConfig(port) {
-  const file = join(mkdtempSync(join(tmpdir(), "saywhy-violations-")), "saywhy.toml");
+  const file = join(kept, "saywhy.toml");
+  mkdirSync(kept, { recursive: true });
   writeFileSync(
     file,
     `listen = "127.0.0.1:${port}"
@@ -144,6 +144,7 @@ function debianVersion(name) {
   return execFileSync("dpkg-query", ["--show", "--showformat", "${Version}", name], { encoding: "utf8" });
 }
 
+let known;
 function commit() {
-  return execFileSync("git", ["describe", "--always", "--dirty"], { cwd: root, encoding: "utf8" }).trim();
+  return (known ??= execFileSync("git", ["describe", "--always", "--dirty"], { cwd: root, encoding: "utf8" }).trim());
 }
