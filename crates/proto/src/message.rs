@@ -43,7 +43,33 @@ pub struct Decoder {
     /// Compressed messages are a violation still.
     too_early: bool,
     /// The payload of a control frame that arrives in pieces.
-    control: Vec<u8>,
+    control: Option<Box<Control>>,
+}
+
+/// As much as a control frame may hold.
+#[derive(Debug)]
+struct Control {
+    payload: [u8; MAX_CONTROL],
+    len: usize,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self { payload: [0; MAX_CONTROL], len: 0 }
+    }
+}
+
+impl Control {
+    /// What is more than that is left out: only a sender that broke a rule sends it.
+    fn push(&mut self, bytes: &[u8]) {
+        let room = bytes.len().min(MAX_CONTROL - self.len);
+        self.payload[self.len..self.len + room].copy_from_slice(&bytes[..room]);
+        self.len += room;
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.payload[..self.len]
+    }
 }
 
 impl Decoder {
@@ -58,7 +84,7 @@ impl Decoder {
             data: None,
             inflater: None,
             too_early: false,
-            control: Vec::new(),
+            control: None,
         }
     }
 
@@ -171,13 +197,11 @@ impl Decoder {
         let payload = if piece.is_first && piece.is_last() {
             Cow::Borrowed(&*piece.payload)
         } else {
-            // The header was judged: no more than MAX_CONTROL bytes come together here.
-            debug_assert!(self.control.len() + piece.payload.len() <= MAX_CONTROL);
-            self.control.extend_from_slice(piece.payload);
+            self.control.get_or_insert_default().push(piece.payload);
             if !piece.is_last() {
                 return Ok(None);
             }
-            Cow::Owned(std::mem::take(&mut self.control))
+            Cow::Owned(self.control.take().unwrap_or_default().bytes().to_vec())
         };
         Ok(Some(match opcode {
             Opcode::Close => close(&payload, self.sender),
@@ -192,9 +216,9 @@ impl Decoder {
             return None;
         }
         piece.unmask();
-        let room = (MAX_CONTROL - self.control.len()).min(piece.payload.len());
-        self.control.extend_from_slice(&piece.payload[..room]);
-        piece.is_last().then(|| close(&std::mem::take(&mut self.control), self.sender))
+        self.control.get_or_insert_default().push(piece.payload);
+        let is_last = piece.is_last();
+        is_last.then(|| close(self.control.take().unwrap_or_default().bytes(), self.sender))
     }
 }
 

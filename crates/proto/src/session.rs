@@ -187,7 +187,6 @@ pub struct Session {
     was_ready: bool,
     meters: Option<Box<Meters>>,
     errors: Option<Box<Meter>>,
-    farewell: Option<Box<Farewell>>,
     record: Option<Box<Record>>,
     /// Something was handed out by [`Session::transmit`] that the shell has not written yet.
     unwritten: bool,
@@ -241,6 +240,8 @@ struct Record {
     cause: Option<EndCause>,
     request_id: Option<String>,
     private: Option<Cause>,
+    /// What is still to be said.
+    farewell: Option<Farewell>,
     sent: Option<SeenClose>,
     received: Option<SeenClose>,
     first_close: Option<Party>,
@@ -289,7 +290,6 @@ impl Session {
             was_ready: false,
             meters: None,
             errors: None,
-            farewell: None,
             record: None,
             unwritten: false,
             complete: false,
@@ -432,7 +432,8 @@ impl Session {
             return self.both_closed();
         }
         record.first_close = Some(Party::Peer);
-        if let Some(farewell) = self.farewell.as_mut().filter(|farewell| matches!(farewell.words, Words::Error { .. }))
+        if let Some(farewell) =
+            record.farewell.as_mut().filter(|farewell| matches!(farewell.words, Words::Error { .. }))
         {
             // What went wrong before the Close came is still said, in the answer.
             farewell.urgent = true;
@@ -493,8 +494,9 @@ impl Session {
 
     fn begin_closing(&mut self, cause: EndCause, farewell: Farewell, now: Duration) {
         self.state = State::Closing;
-        self.record().cause = Some(cause);
-        self.farewell = Some(Box::new(farewell));
+        let record = self.record();
+        record.cause = Some(cause);
+        record.farewell = Some(farewell);
         self.decoder.discard();
         self.unfinished_since = None;
         // Bounds what goes before the Close; once the Close is written, only the peer's is waited for.
@@ -522,7 +524,7 @@ impl Session {
     /// recorded as unexplained.
     pub fn take_ending(&mut self, now: Duration) -> Ending {
         let record = self.record.take().map_or_else(Record::default, |record| *record);
-        let private = record.private.or_else(|| self.farewell.take().and_then(|farewell| farewell.private));
+        let private = record.private.or_else(|| record.farewell.and_then(|farewell| farewell.private));
         Ending {
             stage: if self.was_ready { Stage::Session } else { Stage::Admission },
             cause: record.cause.unwrap_or(EndCause::Unexplained),
@@ -542,7 +544,10 @@ impl Session {
     pub fn accepts_data(&self) -> bool {
         match self.state {
             State::Connecting | State::Open => true,
-            State::Closing => self.farewell.as_ref().is_some_and(|farewell| !farewell.urgent),
+            State::Closing => {
+                let farewell = self.record.as_ref().and_then(|record| record.farewell.as_ref());
+                farewell.is_some_and(|farewell| !farewell.urgent)
+            }
             State::Closed => false,
         }
     }
@@ -613,9 +618,10 @@ impl Session {
             let key = self.key();
             frame::write(Opcode::Text, message.as_bytes(), key, out);
         }
-        match self.farewell.take() {
-            Some(farewell) if farewell.urgent || backlog_is_empty => self.last_word(*farewell, phrase, now, out),
-            waiting => self.farewell = waiting,
+        let waiting = self.record.as_mut().map(|record| &mut record.farewell);
+        let due = |farewell: &mut Farewell| farewell.urgent || backlog_is_empty;
+        if let Some(farewell) = waiting.and_then(|farewell| farewell.take_if(due)) {
+            self.last_word(farewell, phrase, now, out);
         }
     }
 
@@ -685,7 +691,7 @@ impl Session {
 
     /// What goes before the last word had its time: now it goes out ahead of that, or not at all.
     fn stop_waiting(&mut self, now: Duration) {
-        match &mut self.farewell {
+        match self.record.as_mut().and_then(|record| record.farewell.as_mut()) {
             Some(farewell) if !farewell.urgent => {
                 farewell.urgent = true;
                 self.close_by = Some((now + self.limits.close).into());

@@ -63,7 +63,10 @@ pub(crate) struct Connection {
 
 #[derive(Default)]
 pub(crate) struct Queue {
-    frames: VecDeque<Arc<Shared>>,
+    /// The next to be sent, in a place of its own: most often there is no other.
+    first: Option<Arc<Shared>>,
+    #[expect(clippy::box_collection, reason = "eight bytes of a connection that has none, not 32")]
+    rest: Option<Box<VecDeque<Arc<Shared>>>>,
     bytes: usize,
     pub(crate) farewell: Option<Box<Farewell>>,
     /// Until when the peer may stay, when that has changed.
@@ -75,30 +78,38 @@ pub(crate) struct Queue {
 
 impl Queue {
     pub(crate) fn pop(&mut self) -> Option<Arc<Shared>> {
-        let frame = self.frames.pop_front()?;
+        let frame = self.first.take()?;
         self.bytes -= frame.len();
-        if self.frames.is_empty() {
+        self.first = self.rest.as_mut().and_then(|rest| rest.pop_front());
+        if self.first.is_none() {
             // An idle connection holds no buffer.
-            self.frames = VecDeque::new();
+            self.rest = None;
         }
         Some(frame)
     }
 
     fn push(&mut self, frame: Arc<Shared>) {
         self.bytes += frame.len();
-        self.frames.push_back(frame);
+        match self.first {
+            None => self.first = Some(frame),
+            Some(_) => self.rest.get_or_insert_default().push_back(frame),
+        }
     }
 
     fn has_room(&self, frames: usize, bytes: usize, settings: &Settings) -> bool {
-        self.frames.len() + frames <= settings.outbound_messages && self.bytes + bytes <= settings.outbound_bytes
+        self.len() + frames <= settings.outbound_messages && self.bytes + bytes <= settings.outbound_bytes
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.frames.is_empty()
+        self.first.is_none()
+    }
+
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.rest.as_ref().map_or(0, |rest| rest.len())
     }
 
     pub(crate) fn clear(&mut self) {
-        self.frames = VecDeque::new();
+        (self.first, self.rest) = (None, None);
         self.bytes = 0;
         self.ended = true;
     }

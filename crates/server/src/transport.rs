@@ -140,7 +140,8 @@ const BATCH_BYTES: usize = 64 * 1024;
 const SPARE_BUFFERS: usize = 4;
 
 thread_local! {
-    static SPARE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+    #[expect(clippy::vec_box, reason = "they come and go as boxes")]
+    static SPARE: RefCell<Vec<Box<Input>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Bytes that arrived and are not decoded yet.
@@ -151,29 +152,29 @@ struct Input {
 }
 
 impl Input {
-    fn spare() -> Self {
+    fn spare() -> Box<Self> {
         let spare = SPARE.with_borrow_mut(Vec::pop);
-        let buffer = spare.unwrap_or_else(|| vec![0; INPUT_BYTES].into_boxed_slice());
-        Self { buffer, at: 0, end: 0 }
+        spare.unwrap_or_else(|| Box::new(Self { buffer: vec![0; INPUT_BYTES].into(), at: 0, end: 0 }))
     }
 
-    fn of(bytes: Vec<u8>) -> Option<Self> {
+    fn of(bytes: Vec<u8>) -> Option<Box<Self>> {
         let end = bytes.len();
-        (end > 0).then(|| Self { buffer: bytes.into_boxed_slice(), at: 0, end })
+        (end > 0).then(|| Box::new(Self { buffer: bytes.into(), at: 0, end }))
     }
 
-    fn give_back(self) {
+    fn give_back(mut self: Box<Self>) {
         if self.buffer.len() == INPUT_BYTES {
+            (self.at, self.end) = (0, 0);
             SPARE.with_borrow_mut(|spare| {
                 if spare.len() < SPARE_BUFFERS {
-                    spare.push(self.buffer);
+                    spare.push(self);
                 }
             });
         }
     }
 
     /// Keeps only what is not decoded, when it has to wait and the buffer does not.
-    fn shrink(self) -> Option<Self> {
+    fn shrink(self: Box<Self>) -> Option<Box<Self>> {
         let rest = Self::of(self.buffer[self.at..self.end].to_vec());
         self.give_back();
         rest
@@ -187,7 +188,7 @@ pub(crate) struct Driver {
     io: Io,
     machine: Machine,
     connection: Arc<Connection>,
-    input: Option<Input>,
+    input: Option<Box<Input>>,
     out: Vec<u8>,
     written: usize,
     timer: Option<Pin<Box<Sleep>>>,
