@@ -65,7 +65,7 @@ fn t01_a_length_of_64_bits_is_refused_at_once_and_nothing_allocated() {
         assert_eq!((word.name(), word.code), (name, code), "{length}");
     }
     let after = server.memory();
-    println!("t01: {before:?}, then {after:?}");
+    eprintln!("t01: {before:?}, then {after:?}");
     assert!(after.peak < before.resident + 4 * MIB, "{before:?}, then {after:?}");
     assert!(after.reserved < before.reserved + 64 * MIB, "{before:?}, then {after:?}");
 }
@@ -89,7 +89,7 @@ fn t02_memory_follows_the_bytes_that_arrived_and_not_those_that_were_declared() 
         }
         server.has_read();
         let after = server.memory();
-        println!("t02: limit {limit}, declared {declared}: {before:?}, then {after:?}");
+        eprintln!("t02: limit {limit}, declared {declared}: {before:?}, then {after:?}");
         assert!(after.peak < before.resident + 64 * MIB, "{before:?}, then {after:?}");
         assert!(after.reserved < before.reserved + 512 * MIB, "{before:?}, then {after:?}");
         // What arrived is held, and seen to be.
@@ -99,7 +99,7 @@ fn t02_memory_follows_the_bytes_that_arrived_and_not_those_that_were_declared() 
 
 #[test]
 fn t03_the_size_limit_is_cumulative_over_fragments_compressed_or_not() {
-    let server = Server::start("", &format!("{OPEN}\n[route.compression]"));
+    let server = Server::start("", COMPRESSION);
     let limit = 64 * KIB as usize;
     for compressed in [false, true] {
         for (len, fits) in [(limit, true), (limit + 1, false), (2 * limit, false)] {
@@ -154,7 +154,7 @@ fn a_million_fragments(server: &Server, size: usize) -> u64 {
         }
     });
     let after = server.memory();
-    println!("t04: a million of {size}: {before:?}, then {after:?}");
+    eprintln!("t04: a million of {size}: {before:?}, then {after:?}");
     // It was one message all the time: it is answered once it ends.
     for mut peer in crowd {
         peer.send(&piece(true, Opcode::Continuation, &message[message.len() - 1..]));
@@ -260,7 +260,7 @@ fn t05_a_million_pongs_leave_memory_flat_and_are_too_many() {
     assert_eq!((word.name(), word.code), ("policy_violation", 1008));
     assert_eq!(word.reason, b"Too many pings and pongs");
     let after = server.memory();
-    println!("t05: {before:?}, then {after:?}");
+    eprintln!("t05: {before:?}, then {after:?}");
     assert!(after.peak < before.resident + MIB, "{before:?}, then {after:?}");
     // And where every one of them is let through.
     let server = Server::start("messages_per_s = 1_000_000\nmessage_burst = 1_000_000", OPEN);
@@ -271,6 +271,376 @@ fn t05_a_million_pongs_leave_memory_flat_and_are_too_many() {
     (0..1_000).for_each(|_| peer.send(&pongs));
     peer.is_heard();
     let after = server.memory();
-    println!("t05: {before:?}, then {after:?}");
+    eprintln!("t05: {before:?}, then {after:?}");
     assert!(after.peak < before.resident + MIB, "{before:?}, then {after:?}");
+}
+
+// ---- what is sent to a peer -------------------------------------------------------------------------------------
+
+/// A back end says so much to the room that neither the kernel nor a queue of a megabyte can hold it.
+fn publish(server: &Server, messages: usize, bytes: usize) {
+    let body = format!(r#"{{"body":"{}"}}"#, "x".repeat(bytes));
+    for _ in 0..messages {
+        server.api("POST", "/rooms/lobby/messages", &body);
+    }
+}
+
+fn crowd_that_does_not_read(server: &Server, n: usize) -> Vec<Peer> {
+    (0..n).map(|_| Peer::connect_narrow(server.at).enter("").join()).collect()
+}
+
+#[test]
+fn t06_what_waits_for_a_peer_is_bounded_in_bytes() {
+    let server = Server::start("write_ms = 1_000", OPEN);
+    publish(&server, 20, 60_000);
+    let crowd = crowd_that_does_not_read(&server, 10);
+    server.forget_peak();
+    let before = server.memory();
+    publish(&server, 500, 60_000);
+    let after = server.memory();
+    eprintln!("t06: 30 MB for each of 10: {before:?}, then {after:?}");
+    assert!(after.peak < before.resident + 10 * MIB, "{before:?}, then {after:?}");
+    for ending in server.endings(crowd.len()) {
+        assert_eq!(ending["cause"], "slow_consumer", "{ending}");
+    }
+}
+
+#[test]
+fn t06_what_waits_for_a_peer_is_bounded_in_messages() {
+    let server = Server::start("outbound_messages = 64\noutbound_bytes = 1_073_741_824\nwrite_ms = 1_000", OPEN);
+    let crowd = crowd_that_does_not_read(&server, 2);
+    // What the kernel takes, and some more.
+    publish(&server, 200, 60_000);
+    for ending in server.endings(crowd.len()) {
+        assert_eq!(ending["cause"], "slow_consumer", "{ending}");
+    }
+}
+
+#[test]
+fn t06_a_slow_peer_that_reads_in_the_end_is_told() {
+    let server = Server::start("", OPEN);
+    let mut slow = crowd_that_does_not_read(&server, 1).remove(0);
+    publish(&server, 200, 60_000);
+    let word = slow.last_word();
+    assert_eq!((word.name(), word.code), ("slow_consumer", 4007));
+    // Negative control: nothing but not reading is held against it.
+    let server = Server::start("", OPEN);
+    let mut quick = Peer::ready(&server).join();
+    for _ in 0..200 {
+        publish(&server, 1, 60_000);
+        assert!(matches!(quick.next(), Seen::Text(message) if message["type"] == "message"));
+    }
+    quick.leave();
+    assert_eq!(server.endings(1)[0]["cause"], "peer_closed");
+}
+
+/// A queue that holds all that is published, so that time alone ends it.
+const PATIENT: &str = "outbound_bytes = 67_108_864";
+
+#[test]
+fn t07_a_peer_with_a_zero_window_is_gone_at_the_write_deadline() {
+    let server = Server::start(&format!("{PATIENT}\nwrite_ms = 500"), OPEN);
+    let patient = Server::start(&format!("{PATIENT}\nwrite_ms = 600_000"), OPEN);
+    let _stuck = crowd_that_does_not_read(&patient, 1);
+    publish(&patient, 200, 60_000);
+    let mut crowd = crowd_that_does_not_read(&server, 1);
+    publish(&server, 200, 60_000);
+    let ending = &server.endings(1)[0];
+    assert_eq!((&ending["cause"], &ending["sent"]), (&"write_timed_out".into(), &serde_json::Value::Null));
+    crowd[0].end();
+    // Negative control: where the deadline is far, the same peer is still there.
+    assert_eq!(patient.ended(), 0);
+}
+
+/// Peers that break a rule and then do not do their part of the closing handshake.
+fn crowd_that_does_not_close(server: &Server) -> Vec<Peer> {
+    let wrong = [0x83, 0x80, 1, 2, 3, 4];
+    let mut silent = Peer::ready(server);
+    silent.send(&wrong);
+    let mut half_said = Peer::ready(server);
+    half_said.send(&header(true, Opcode::Continuation, 0));
+    half_said.send(&close()[..5]);
+    let mut stuck = crowd_that_does_not_read(server, 1).remove(0);
+    publish(server, 200, 60_000);
+    stuck.send(&wrong);
+    vec![silent, half_said, stuck]
+}
+
+#[test]
+fn t08_the_closing_handshake_has_a_deadline() {
+    let server = Server::start(&format!("{PATIENT}\nclose_ms = 500\nwrite_ms = 500"), OPEN);
+    let patient = Server::start(&format!("{PATIENT}\nclose_ms = 60_000\nwrite_ms = 600_000"), OPEN);
+    let _waits = crowd_that_does_not_close(&patient);
+    let mut crowd = crowd_that_does_not_close(&server);
+    // And one that talks on, whatever it was told.
+    let mut talks = Peer::ready(&server);
+    talks.send(&header(true, Opcode::Continuation, 0));
+    assert_eq!(talks.last_word().code, 1002);
+    let start = Instant::now();
+    while talks.try_send(&piece(true, Opcode::Ping, b"")) {
+        assert!(start.elapsed() < SOON, "it may go on for ever");
+        thread::yield_now();
+    }
+    for ending in server.endings(4) {
+        assert_eq!(ending["confirmed"], false, "{ending}");
+        assert!(ending["cause"] == "protocol_error" || ending["cause"] == "write_timed_out", "{ending}");
+    }
+    crowd.iter_mut().for_each(Peer::end);
+    assert_eq!(patient.ended(), 0, "where the deadlines are far, the same peers are still there");
+}
+
+/// The longest beginning that fits a Close.
+fn fits(words: &str) -> &str {
+    let end = (0..=words.len().min(123)).rev().find(|end| words.is_char_boundary(*end)).unwrap();
+    &words[..end]
+}
+
+#[test]
+fn t09_the_bytes_of_a_reason_are_exactly_those_that_were_given() {
+    let server = Server::start("", OPEN);
+    let mut words: Vec<String> = (1..=130).rev().map(|len| "0123456789".repeat(13)[..len].to_owned()).collect();
+    words.extend((118..=126).map(|len| "x".repeat(len) + "ü"));
+    words.extend(["Grüße \u{1F44B} \"quoted\" \\ back".to_owned(), "\u{1F44B}".repeat(40)]);
+    for words in words {
+        let mut peer = Peer::ready(&server);
+        let kick = serde_json::json!({ "message": words }).to_string();
+        server.api("DELETE", &format!("/connections/{}", peer.id), &kick);
+        let word = peer.last_word();
+        assert_eq!((word.name(), word.code), ("kicked", 4008));
+        assert_eq!(String::from_utf8(word.reason).unwrap(), fits(&words));
+        peer.leave();
+    }
+    // A peer's own reason does not come back, nor anything in its place.
+    let mut peer = Peer::ready(&server);
+    peer.send(&piece(true, Opcode::Close, &[&4321_u16.to_be_bytes(), "mine".repeat(30).as_bytes()].concat()));
+    assert_eq!(peer.next(), Seen::Close(4321_u16.to_be_bytes().to_vec()));
+}
+
+/// Where the sources make a client, and what is passed as the source of its keys.
+fn clients(sources: &str) -> Vec<&str> {
+    let calls = sources.split("::client(").skip(1);
+    // The second of three arguments; the first is a call at most.
+    calls.filter_map(|call| call.split(", ").find(|argument| !argument.contains("imits"))).collect()
+}
+
+#[test]
+fn t10_clients_mask_with_keys_that_nobody_can_predict() {
+    let crates = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut found = 0;
+    for file in ["server/src/testing.rs", "server/examples/echo_client.rs"] {
+        let sources = std::fs::read_to_string(crates.join(file)).unwrap();
+        let keys = clients(&sources);
+        assert!(keys.iter().all(|keys| *keys == "rand::random"), "{file}: {keys:?}");
+        found += keys.len();
+    }
+    assert_eq!(found, 2, "where clients are made has changed");
+    assert_eq!(clients("Session::client(Arc::new(limits), || [1, 2], now)"), ["|| [1"]);
+
+    // And each frame has a key of its own.
+    let mut machine = saywhy_proto::Session::client(Default::default(), rand::random, Duration::ZERO);
+    machine.ready(Duration::ZERO);
+    let mut keys = std::collections::HashSet::new();
+    for _ in 0..1_000 {
+        let mut wire = Vec::new();
+        machine.send(&saywhy_proto::message::Message::Text("x".into()), &mut wire);
+        let header = saywhy_proto::frame::Header::parse(&wire, saywhy_codes::Role::Client, false);
+        keys.insert(header.unwrap().unwrap().0.mask.unwrap());
+    }
+    // One in 8,600 runs has two that are the same.
+    assert!(keys.len() >= 998, "{} keys for 1,000 frames", keys.len());
+}
+
+// ---- the ends of connections ------------------------------------------------------------------------------------
+
+/// Breaks an exchange at every byte of it, in each way; how many of the handshakes were whole.
+fn broken_everywhere(server: &Server, waits: bool) -> usize {
+    let head = request("");
+    let exchange = [head.as_bytes(), &text(&ping(60)), &close()].concat();
+    let (mut opened, ways) = (0, [(false, false), (false, true), (true, false), (true, true)]);
+    for (at, (byte_by_byte, resets)) in (0..=exchange.len()).flat_map(|at| ways.map(|way| (at, way))) {
+        let mut peer = Peer::connect(server.at);
+        let step = if byte_by_byte { 1 } else { exchange.len() };
+        // After its Close the server may be gone first.
+        exchange[..at].chunks(step).all(|bytes| peer.try_send(bytes));
+        if at >= head.len() {
+            opened += 1;
+            if waits {
+                peer.head();
+            }
+        }
+        if resets {
+            peer.reset();
+        } else {
+            peer.half_close();
+            peer.ends();
+        }
+    }
+    opened
+}
+
+#[test]
+fn t11_whatever_byte_a_connection_breaks_at_it_ends_and_has_an_ending() {
+    let server = Server::start(CROWD, OPEN);
+    let opened = broken_everywhere(&server, true);
+    for ending in server.endings(opened) {
+        let cause = ending["cause"].as_str().unwrap();
+        assert!(["lost_eof", "lost_reset", "peer_closed"].contains(&cause), "{ending}");
+    }
+    assert_eq!(server.metric("saywhy_endings_total"), opened as u64, "one for each, and no more");
+    // Those that do not even wait for an answer may be gone before their handshake is read.
+    broken_everywhere(&server, false);
+    until("no session is left", || server.api("GET", "/connections", "")["total"] == 0);
+    assert_eq!(server.metric("saywhy_unexplained_endings_total"), 0);
+    // What is left behind would compute while nothing happens.
+    let mut witness = Peer::ready(&server);
+    let before = server.cpu();
+    assert!(!witness.hears_within(Duration::from_secs(1)));
+    let idle = server.cpu() - before;
+    eprintln!("t11: {opened} endings, then {idle:?} of computing in an idle second");
+    assert!(idle <= Duration::from_millis(100), "{idle:?} in an idle second");
+}
+
+/// The peer is gone before the server reads a byte of its handshake, which is whole.
+fn gone_before_it_is_read(break_off: fn(Peer)) {
+    let server = Server::start("", OPEN);
+    let mut peer = Peer::connect(server.at);
+    server.stopped(|| {
+        peer.send(request("").as_bytes());
+        break_off(peer);
+    });
+    assert_eq!(server.endings(1).len(), 1);
+}
+
+#[test]
+#[ignore = "defect: the handshake is parsed, but its request is dropped before the gate sees it, without an Ending"]
+fn t11_a_handshake_that_was_half_closed_before_it_was_read_has_an_ending_too() {
+    gone_before_it_is_read(|mut peer| peer.half_close());
+}
+
+#[test]
+#[ignore = "defect: the handshake is parsed, but its request is dropped before the gate sees it, without an Ending"]
+fn t11_a_handshake_that_was_reset_before_it_was_read_has_an_ending_too() {
+    gone_before_it_is_read(Peer::reset);
+}
+
+// ---- compression ------------------------------------------------------------------------------------------------
+
+const COMPRESSION: &str = "token = 'none'\n[route.compression]";
+
+#[test]
+fn t12_inflating_stops_at_the_limit() {
+    let server = Server::start(CROWD, COMPRESSION);
+    let bomb = squeezed_zeros(64 * MIB as usize);
+    assert!(bomb.len() < 72 * KIB as usize && 64 * MIB as usize / bomb.len() > 900, "{}", bomb.len());
+    let frame = part(true, Opcode::Binary, true, &bomb);
+    // What belongs to threads and not to connections is there after the first.
+    let mut first = Peer::compressed(&server);
+    first.send(&frame);
+    assert_eq!(first.last_word().code, 1009);
+    let mut crowd: Vec<_> = (0..64).map(|_| Peer::compressed(&server)).collect();
+    server.forget_peak();
+    let before = server.memory();
+    thread::scope(|scope| {
+        for peer in &mut crowd {
+            scope.spawn(|| {
+                peer.send(&frame);
+                let word = peer.last_word();
+                assert_eq!((word.name(), word.code), ("message_too_big", 1009));
+            });
+        }
+    });
+    let after = server.memory();
+    eprintln!("t12: 64 bombs of 64 MiB: {before:?}, then {after:?}");
+    let each = after.peak.saturating_sub(before.resident) / 64;
+    assert!(each <= 64 * KIB + 64 * KIB, "{each} bytes for each bomb");
+}
+
+#[test]
+fn t12_what_is_inflated_and_held_is_within_the_limit() {
+    let server = Server::start(CROWD, COMPRESSION);
+    let almost = deflated(&vec![0; 60 * KIB as usize]);
+    let mut crowd: Vec<_> = (0..64).map(|_| Peer::compressed(&server)).collect();
+    server.forget_peak();
+    let before = server.memory();
+    for peer in &mut crowd {
+        peer.send(&part(false, Opcode::Binary, true, &almost));
+        peer.is_heard();
+    }
+    let after = server.memory();
+    eprintln!("t12: 64 x 60 KiB held: {before:?}, then {after:?}");
+    let each = after.peak.saturating_sub(before.resident) / 64;
+    assert!(each <= 64 * KIB + 64 * KIB, "{each} bytes for each");
+    assert!(each >= 60 * KIB, "what was held was not measured");
+}
+
+#[test]
+fn t12_nothing_is_inflated_before_ready() {
+    // Whoever has no token is refused, and its connection lingers: here for long enough to be looked at.
+    let server = Server::start(&format!("{CROWD}\nclose_ms = 60_000"), "token = 'required'\n[route.compression]");
+    let bomb = part(true, Opcode::Binary, true, &squeezed_zeros(64 * MIB as usize));
+    let attack = [request(DEFLATE).as_bytes(), &bomb].concat();
+    let mut warm = Peer::connect(server.at);
+    warm.send(&attack);
+    warm.head();
+    assert_eq!(warm.last_word().name(), "unauthorized");
+    server.forget_peak();
+    let before = server.memory();
+    let crowd: Vec<_> = (0..64)
+        .map(|_| {
+            let mut peer = Peer::connect(server.at);
+            peer.send(&attack);
+            peer.head();
+            assert_eq!(peer.last_word().name(), "unauthorized");
+            peer
+        })
+        .collect();
+    server.has_read();
+    let after = server.memory();
+    eprintln!("t12: 64 bombs before ready: {before:?}, then {after:?}");
+    assert!(after.peak < before.resident + 64 * 32 * KIB, "{before:?}, then {after:?}");
+    drop(crowd);
+}
+
+#[test]
+fn t13_extension_parameters_out_of_range_are_declined() {
+    let server = Server::start(CROWD, COMPRESSION);
+    let answer = |offer: &str| {
+        let mut peer = Peer::connect(server.at);
+        peer.send(request(&format!("Sec-WebSocket-Extensions: {offer}\r\n")).as_bytes());
+        peer.head()
+    };
+    for parameters in [
+        "server_max_window_bits",
+        "server_max_window_bits=7",
+        "server_max_window_bits=8",
+        "server_max_window_bits=16",
+        "server_max_window_bits=010",
+        "server_max_window_bits=4294967306",
+        "server_max_window_bits=99999999999999999999999999",
+        "server_max_window_bits=-10",
+        "server_max_window_bits=1.0",
+        "client_max_window_bits=7",
+        "client_max_window_bits=16",
+        "client_max_window_bits=1000",
+        "server_no_context_takeover=1",
+        "client_no_context_takeover=false",
+        "unknown",
+        "client_max_window_bits; client_max_window_bits",
+        "server_no_context_takeover; server_no_context_takeover",
+    ] {
+        let head = answer(&format!("permessage-deflate; {parameters}"));
+        assert!(head.starts_with("HTTP/1.1 101 "), "{parameters}: {head}");
+        assert!(!head.contains("sec-websocket-extensions"), "{parameters}: {head}");
+    }
+    // What is no list of extensions is no handshake.
+    let too_many = "a, ".repeat(40);
+    for offer in ["permessage-deflate; =1", "permessage-deflate; a=\"", "a b", ";", "a;;b", too_many.as_str()] {
+        let head = answer(offer);
+        assert!(head.starts_with("HTTP/1.1 400 "), "{offer}: {head}");
+    }
+    // Negative control: what is in range is agreed on.
+    for parameters in ["", "; server_max_window_bits=9", "; client_max_window_bits=15", "; client_max_window_bits"] {
+        let head = answer(&format!("permessage-deflate{parameters}"));
+        assert!(head.contains("sec-websocket-extensions: permessage-deflate"), "{parameters}: {head}");
+    }
 }

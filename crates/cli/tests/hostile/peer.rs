@@ -220,6 +220,11 @@ impl Peer {
         while self.next() != Seen::End {}
     }
 
+    /// Reads whatever comes, up to the end of the connection.
+    pub(crate) fn ends(&mut self) {
+        while self.more().is_ok_and(|read| read > 0) {}
+    }
+
     /// Says Close, and reads on to the end.
     pub(crate) fn leave(mut self) {
         self.send(&close());
@@ -254,6 +259,11 @@ pub(crate) fn part(fin: bool, opcode: Opcode, compressed: bool, payload: &[u8]) 
     bytes.extend_from_slice(payload);
     frame::mask(&mut bytes[start..], KEY, 0);
     bytes
+}
+
+/// A bomb: this many zeros.
+pub(crate) fn squeezed_zeros(len: usize) -> Vec<u8> {
+    deflated(&vec![0; len])
 }
 
 /// As RFC 7692 has it: flushed, and without the four bytes that every message ends with.

@@ -110,6 +110,18 @@ impl Server {
         self.api("GET", "/connections", "");
     }
 
+    /// Does something while the server does not run: it finds all of it at once.
+    pub(crate) fn stopped<T>(&self, act: impl FnOnce() -> T) -> T {
+        let signal = |name: &str| {
+            let status = Command::new("kill").arg(name).arg(self.child.id().to_string()).status();
+            assert!(status.unwrap().success());
+        };
+        signal("-STOP");
+        let done = act();
+        signal("-CONT");
+        done
+    }
+
     /// From here on the peak is what is reached from now on.
     pub(crate) fn forget_peak(&self) {
         forget_peak(self.child.id());
