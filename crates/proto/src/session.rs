@@ -19,7 +19,7 @@
 //! Close is ever written and nothing after it; each session has exactly one [`Ending`].
 
 use crate::deflate::{Agreed, Compression, Deflater, Inflater};
-use crate::frame::{self, Opcode};
+use crate::frame::{self, Header, Opcode};
 use crate::limits::{Limits, Meter};
 use crate::message::{Decoder, Item, Message, Shared};
 use crate::violation::Violation;
@@ -28,6 +28,7 @@ use saywhy_codes::{
     Cause, CloseCode, CloseFrame, CloseReason, EndCause, Ending, ErrorMessage, Loss, Observed, Party, Role, SeenClose,
     Stage,
 };
+use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -145,6 +146,20 @@ pub struct Delivery<'a> {
     /// How long to wait until the next may come, when this one was too much. It is to be refused, not processed.
     pub over_limit: Option<Duration>,
 }
+
+/// What became of a message that was to be sent.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// All of it was appended.
+    Whole,
+    /// Its header was appended, and this is the payload, to be written right after it.
+    Apart(Vec<u8>),
+    /// The session is ending.
+    Not,
+}
+
+/// Payloads from this length on are not worth a copy.
+const APART_BYTES: usize = 32 * 1024;
 
 /// What the shell does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -564,6 +579,28 @@ impl Session {
         true
     }
 
+    /// As [`Session::send`], but a long payload that the message owns is handed back instead of copied.
+    pub fn send_owned(&mut self, message: Message<'_>, out: &mut Vec<u8>) -> Sent {
+        if message.len() < APART_BYTES || self.deflater.is_some() {
+            return if self.send(&message, out) { Sent::Whole } else { Sent::Not };
+        }
+        let (opcode, mut payload) = match message {
+            Message::Text(Cow::Owned(text)) => (Opcode::Text, text.into_bytes()),
+            Message::Binary(Cow::Owned(bytes)) => (Opcode::Binary, bytes),
+            borrowed => return if self.send(&borrowed, out) { Sent::Whole } else { Sent::Not },
+        };
+        if !self.accepts_data() {
+            return Sent::Not;
+        }
+        self.write_pongs(out);
+        let mask = self.key();
+        Header { fin: true, compressed: false, opcode, mask, len: payload.len() as u64 }.write(out);
+        if let Some(key) = mask {
+            frame::mask(&mut payload, key, 0);
+        }
+        Sent::Apart(payload)
+    }
+
     /// Appends a message that goes to many, if one may still be written. For servers.
     pub fn send_shared(&mut self, message: &Shared, out: &mut Vec<u8>) -> bool {
         if !self.accepts_data() {
@@ -598,6 +635,11 @@ impl Session {
 
     fn key(&mut self) -> Option<[u8; 4]> {
         self.keys.as_mut().map(|keys| keys())
+    }
+
+    /// Whether [`Session::transmit`] has something to append, now or when the backlog is written.
+    pub fn has_something_to_say(&self) -> bool {
+        !self.pongs.is_empty() || self.ping_due || self.expiring || self.record.is_some()
     }
 
     /// Appends to `out` what the protocol itself has to say: a Pong, a Ping, and the last word, which waits until

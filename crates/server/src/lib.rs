@@ -34,6 +34,7 @@
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
 mod admission;
+mod buffers;
 mod closing;
 mod drain;
 mod failure;

@@ -144,7 +144,7 @@ impl Session {
                     Some(wait) => refuse_rate(&delivery.message, wait, reply),
                     None => {
                         if let Some(answer) = answer(delivery.message) {
-                            reply.send(&answer);
+                            reply.send(answer);
                         }
                     }
                 }
@@ -154,7 +154,7 @@ impl Session {
     }
 
     /// Sends a message with the next write, and never before `ready`; false when the session is ending.
-    pub fn send(&mut self, message: &Message<'_>) -> bool {
+    pub fn send(&mut self, message: Message<'_>) -> bool {
         self.ready();
         self.driver().reply().send(message)
     }

@@ -1,8 +1,9 @@
 //! The bytes: joins a session machine to a connection. The only place that reads, writes and waits.
 //!
-//! A connection that is idle holds no buffer. Input is read into a buffer of the thread and decoded in place, as many
-//! frames as arrived; what they lead to is written with one call. A connection whose output is stuck is not read.
+//! Input is read into a buffer of the thread and decoded in place, as many frames as arrived; what they lead to is
+//! written with one call. A connection whose output is stuck is not read.
 
+use crate::buffers::{Input, Output};
 use crate::closing::Voice;
 use crate::observe;
 use crate::outbox::Connection;
@@ -11,9 +12,8 @@ use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
 use saywhy_codes::Loss;
 use saywhy_proto::message::Message;
-use saywhy_proto::session::{Delivery, State, Step};
+use saywhy_proto::session::{Delivery, Sent, State, Step};
 use saywhy_proto::{Farewell, Limits, Session as Machine};
-use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -130,58 +130,10 @@ impl Io {
     }
 }
 
-// ---- buffers --------------------------------------------------------------------------------------------------
+// ---- the driver -----------------------------------------------------------------------------------------------
 
-/// Read buffers are this large, and belong to threads, not to connections.
-const INPUT_BYTES: usize = 64 * 1024;
 /// Frames of the outbox are put together up to about this size before they are written.
 const BATCH_BYTES: usize = 64 * 1024;
-/// A thread keeps this many buffers for later.
-const SPARE_BUFFERS: usize = 4;
-
-thread_local! {
-    #[expect(clippy::vec_box, reason = "they come and go as boxes")]
-    static SPARE: RefCell<Vec<Box<Input>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Bytes that arrived and are not decoded yet.
-struct Input {
-    buffer: Box<[u8]>,
-    at: usize,
-    end: usize,
-}
-
-impl Input {
-    fn spare() -> Box<Self> {
-        let spare = SPARE.with_borrow_mut(Vec::pop);
-        spare.unwrap_or_else(|| Box::new(Self { buffer: vec![0; INPUT_BYTES].into(), at: 0, end: 0 }))
-    }
-
-    fn of(bytes: Vec<u8>) -> Option<Box<Self>> {
-        let end = bytes.len();
-        (end > 0).then(|| Box::new(Self { buffer: bytes.into(), at: 0, end }))
-    }
-
-    fn give_back(mut self: Box<Self>) {
-        if self.buffer.len() == INPUT_BYTES {
-            (self.at, self.end) = (0, 0);
-            SPARE.with_borrow_mut(|spare| {
-                if spare.len() < SPARE_BUFFERS {
-                    spare.push(self);
-                }
-            });
-        }
-    }
-
-    /// Keeps only what is not decoded, when it has to wait and the buffer does not.
-    fn shrink(self: Box<Self>) -> Option<Box<Self>> {
-        let rest = Self::of(self.buffer[self.at..self.end].to_vec());
-        self.give_back();
-        rest
-    }
-}
-
-// ---- the driver -----------------------------------------------------------------------------------------------
 
 /// One connection with its machine. Dropping it before the end records the ending all the same.
 pub(crate) struct Driver {
@@ -189,8 +141,7 @@ pub(crate) struct Driver {
     machine: Machine,
     connection: Arc<Connection>,
     input: Option<Box<Input>>,
-    out: Vec<u8>,
-    written: usize,
+    out: Output,
     timer: Option<Pin<Box<Sleep>>>,
     /// A handler works on a message: no other is read, and no last word but an urgent one goes out before its reply.
     busy: bool,
@@ -201,16 +152,23 @@ pub(crate) struct Driver {
 pub(crate) struct Reply<'a> {
     pub(crate) connection: &'a Connection,
     machine: &'a mut Machine,
-    out: &'a mut Vec<u8>,
+    out: &'a mut Output,
 }
 
 impl Reply<'_> {
-    pub(crate) fn send(&mut self, message: &Message<'_>) -> bool {
-        self.machine.send(message, self.out)
+    pub(crate) fn send(&mut self, message: Message<'_>) -> bool {
+        match self.machine.send_owned(message, self.out.tail()) {
+            Sent::Whole => true,
+            Sent::Apart(payload) => {
+                self.out.append(payload);
+                true
+            }
+            Sent::Not => false,
+        }
     }
 
     pub(crate) fn text(&mut self, text: &str) -> bool {
-        self.send(&Message::Text(text.into()))
+        self.send(Message::Text(text.into()))
     }
 
     pub(crate) fn fault(&mut self) {
@@ -265,8 +223,7 @@ impl Driver {
             machine,
             connection,
             input: Input::of(early),
-            out: held,
-            written: 0,
+            out: Output::of(held),
             timer: None,
             busy: false,
             recorded: false,
@@ -398,32 +355,25 @@ impl Driver {
         loop {
             self.gather(cx, now);
             if self.out.is_empty() {
+                self.out.clear();
                 self.machine.wrote(false, true, now);
                 return Poll::Ready(());
             }
             let mut progress = false;
-            while self.written < self.out.len() {
-                match self.io.get().poll_write(cx, &self.out[self.written..]) {
-                    Poll::Ready(Ok(0)) => {
+            while !self.out.is_empty() {
+                match self.out.poll_write(self.io.get(), cx) {
+                    Poll::Ready(Ok(0) | Err(_)) => {
                         self.lose(Loss::Reset);
                         return Poll::Ready(());
                     }
-                    Poll::Ready(Ok(written)) => {
-                        self.written += written;
-                        progress = true;
-                    }
-                    Poll::Ready(Err(_)) => {
-                        self.lose(Loss::Reset);
-                        return Poll::Ready(());
-                    }
+                    Poll::Ready(Ok(_)) => progress = true,
                     Poll::Pending => {
+                        self.out.settle();
                         self.machine.wrote(true, progress, now);
                         return Poll::Pending;
                     }
                 }
             }
-            self.out = Vec::new();
-            self.written = 0;
         }
     }
 
@@ -436,25 +386,26 @@ impl Driver {
         if let Some(farewell) = queue.farewell.take() {
             self.machine.close(*farewell, now);
         }
-        if self.written > 0 {
+        if self.out.is_under_way() {
             // A batch is under way; only whole frames may follow it, and they can wait.
             return;
         }
         while self.out.len() < BATCH_BYTES && self.machine.accepts_data() {
             let Some(frame) = queue.pop() else { break };
-            self.machine.send_shared(&frame, &mut self.out);
+            self.machine.send_shared(&frame, self.out.tail());
         }
         if !self.machine.accepts_data() {
             queue.clear();
         }
         let backlog_is_empty = queue.is_empty() && !self.busy;
         drop(queue);
-        self.machine.transmit(backlog_is_empty, &Voice(&self.connection), now, &mut self.out);
+        if self.machine.has_something_to_say() {
+            self.machine.transmit(backlog_is_empty, &Voice(&self.connection), now, self.out.tail());
+        }
     }
 
     fn lose(&mut self, loss: Loss) {
-        self.out = Vec::new();
-        self.written = 0;
+        self.out.clear();
         self.machine.lost(loss);
     }
 

@@ -78,7 +78,7 @@ async fn settings_are_one_s_own() {
 async fn a_session_of_one_s_own_and_a_kick_and_a_drain() {
     let echo = async |mut session: Session| {
         while let Some(Message::Text(words)) = session.next().await {
-            session.send(&Message::Text(words));
+            session.send(Message::Text(words));
         }
     };
     let mut client = pipe(echo);

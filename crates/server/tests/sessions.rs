@@ -200,7 +200,7 @@ async fn improvise(mut session: Session) {
             "leave" => return session.leave(CloseCode::new(4_321, Role::Server).ok()).await,
             "leave without a word" => return session.leave(None).await,
             "abandon" => return session.abandon(),
-            _ => drop(session.send(&Message::Text(words))),
+            _ => drop(session.send(Message::Text(words))),
         }
     }
 }
@@ -315,7 +315,7 @@ fn nothing_is_said_before_ready() {
     let ws = async |admission: Admission| {
         admission.accept(async |mut session: Session| {
             session.outbox().send("queued", &()).unwrap();
-            session.send(&Message::Text("said".into()));
+            session.send(Message::Text("said".into()));
             session.next().await;
         })
     };

@@ -365,7 +365,7 @@ fn in_a_foreign_subprotocol_a_breach_is_a_close_only() {
     let echo = async |admission: Admission| {
         admission.accept(async |mut session| {
             while let Some(Message::Binary(bytes)) = session.next().await {
-                session.send(&Message::Binary(bytes));
+                session.send(Message::Binary(bytes));
             }
         })
     };
