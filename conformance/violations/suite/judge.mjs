@@ -2,6 +2,7 @@
 
 /** Characters of a reason in a table. */
 const MOST = 110;
+const PROTOCOL_ERROR = 1002;
 
 /** What is wrong with what ours did, as sentences; `speaks` says whether it sends messages of errors. */
 export function faults({ answer, closes }, seen, sender, speaks) {
@@ -43,9 +44,9 @@ export function kindOf(seen) {
   return seen.goesOn ? KINDS[3] : KINDS[4];
 }
 
-/** Whether something legal was taken for it. */
+/** Whether something legal was taken for it: it went on, or was answered with a Close that finds no fault. */
 export function isTaken({ answer }, seen) {
-  return answer.goes_on ? seen.goesOn : seen.close !== undefined && seen.close.code === answer.code;
+  return answer.goes_on ? seen.goesOn : seen.close !== undefined && seen.close.code !== PROTOCOL_ERROR;
 }
 
 /** `1002 "why"`, with an arrow where the peer ended the connection without waiting for our Close. */
