@@ -324,6 +324,18 @@ impl FrameReader {
         self.is_judging
     }
 
+    /// The frame whose payload is under way, and how much of it has come.
+    pub(crate) fn current(&self) -> Option<(Header, u64)> {
+        self.current
+    }
+
+    /// So much of its payload, and not all of it, was read past this reader.
+    pub(crate) fn pass(&mut self, bytes: u64) {
+        if let Some((_, offset)) = &mut self.current {
+            *offset += bytes;
+        }
+    }
+
     /// Whether a frame has begun and not ended.
     pub fn is_inside_frame(&self) -> bool {
         self.head_len > 0 || self.current.is_some()

@@ -29,6 +29,9 @@ pub enum Item<'a> {
     Close(SeenClose, Option<Violation>),
 }
 
+/// From here on a read of its own is cheaper than a copy.
+const PLACE_BYTES: u64 = 32 * 1024;
+
 /// Makes messages of bytes. Between messages it holds no buffer.
 #[derive(Debug)]
 pub struct Decoder {
@@ -141,8 +144,35 @@ impl Decoder {
         }
     }
 
+    /// Where the next bytes may be read to at once, without a copy: the end of this buffer, and so many at most. They
+    /// are a part of a long binary frame, and never its end. Tell [`Decoder::read_into_place`] how many came.
+    pub fn place(&mut self) -> Option<(&mut Vec<u8>, usize)> {
+        let (header, offset) = self.frames.current()?;
+        let coming = header.len - offset;
+        let is_long = coming > PLACE_BYTES && !header.opcode.is_control();
+        let data = self.data.as_mut().filter(|data| is_long && !data.compressed && self.frames.is_judging())?;
+        let Content::Binary(all) = &mut data.content else { return None };
+        if all.len() == all.capacity() {
+            all.reserve_exact(growth(all.len(), all.capacity(), 1, coming, self.message_bytes)?);
+        }
+        let most = (all.capacity() - all.len()).min(coming as usize - 1);
+        Some((all, most))
+    }
+
+    /// So many bytes were read to the end of the buffer that [`Decoder::place`] gave.
+    pub fn read_into_place(&mut self, bytes: usize) {
+        let (Some((header, offset)), Some(data)) = (self.frames.current(), &mut self.data) else { return };
+        let Content::Binary(all) = &mut data.content else { return };
+        if let Some(key) = header.mask {
+            let start = all.len() - bytes;
+            frame::mask(&mut all[start..], key, offset);
+        }
+        self.frames.pass(bytes as u64);
+    }
+
     fn data<'a>(&mut self, mut piece: Piece<'a>) -> Result<Option<Item<'a>>, Violation> {
         let Header { fin, compressed, opcode, len, .. } = piece.header;
+        let coming = len - piece.offset;
         let ends = fin && piece.is_last();
         if piece.is_first {
             let before = match (opcode, &self.data) {
@@ -175,9 +205,9 @@ impl Decoder {
         let Some(data) = &mut self.data else { return Ok(None) };
         let limit = self.message_bytes;
         match self.inflater.as_mut().filter(|_| data.compressed) {
-            None => data.push(piece.payload, limit)?,
+            None => data.push(piece.payload, coming, limit)?,
             Some(inflater) => {
-                let mut take = |bytes: &[u8]| data.push(bytes, limit);
+                let mut take = |bytes: &[u8]| data.push(bytes, 0, limit);
                 inflater.push(piece.payload, &mut take)?;
                 if ends {
                     inflater.finish(&mut take)?;
@@ -347,19 +377,20 @@ impl Assembly {
     }
 
     /// Appends what belongs to the message, which the headers cannot bound where it was compressed.
-    fn push(&mut self, bytes: &[u8], limit: usize) -> Result<(), Violation> {
+    /// `coming` is what the frame still holds, by its header.
+    fn push(&mut self, bytes: &[u8], coming: u64, limit: usize) -> Result<(), Violation> {
         if self.len() + bytes.len() > limit {
             return Err(Violation::TooBig);
         }
         match &mut self.content {
             Content::Binary(all) => {
-                if let Some(more) = growth(all.len(), all.capacity(), bytes.len(), limit) {
+                if let Some(more) = growth(all.len(), all.capacity(), bytes.len(), coming, limit) {
                     all.reserve_exact(more);
                 }
                 all.extend_from_slice(bytes);
                 Ok(())
             }
-            Content::Text(all) => all.push(bytes, limit),
+            Content::Text(all) => all.push(bytes, coming, limit),
         }
     }
 
@@ -384,10 +415,21 @@ fn deflated_most(limit: usize) -> usize {
     limit.saturating_add(limit / 8).saturating_add(64)
 }
 
-/// How much to reserve so that a buffer of `len` takes `more`: doubling, but never past the limit of a message.
-fn growth(len: usize, capacity: usize, more: usize, limit: usize) -> Option<usize> {
+/// A header that declares much is believed up to here at once, and then up to four times what has come: what is not
+/// written to is no resident memory, and what is written to was received.
+const BELIEVED_BYTES: usize = 256 * 1024;
+
+/// How much to reserve so that a buffer of `len` takes `more`, of a frame from which there is so much `coming`. Past
+/// that it doubles, but never past the limit of a message.
+fn growth(len: usize, capacity: usize, more: usize, coming: u64, limit: usize) -> Option<usize> {
     let needed = len + more;
-    (needed > capacity).then(|| needed.max((2 * capacity).min(limit)) - len)
+    if needed <= capacity {
+        return None;
+    }
+    // At most the limit, by the header.
+    let frame = len.saturating_add(coming as usize);
+    let believed = frame.min(BELIEVED_BYTES.max(4 * len));
+    Some(needed.max(believed).max(2 * capacity).min(limit.max(needed)) - len)
 }
 
 /// Text that is checked as it arrives: the first byte that cannot belong to UTF-8 fails it.
@@ -400,28 +442,28 @@ struct Utf8 {
 }
 
 impl Utf8 {
-    fn push(&mut self, mut bytes: &[u8], limit: usize) -> Result<(), Violation> {
+    fn push(&mut self, mut bytes: &[u8], coming: u64, limit: usize) -> Result<(), Violation> {
         while self.pending_len > 0 {
             let Some((&next, rest)) = bytes.split_first() else { return Ok(()) };
             bytes = rest;
             self.pending[self.pending_len] = next;
             self.pending_len += 1;
-            self.settle(limit)?;
+            self.settle(coming, limit)?;
         }
         let (whole, begun) = bytes.split_at(bytes.len() - unfinished(bytes));
         let whole = std::str::from_utf8(whole).map_err(|_| Violation::TextNotUtf8)?;
-        self.append(whole, limit);
+        self.append(whole, coming, limit);
         self.pending[..begun.len()].copy_from_slice(begun);
         self.pending_len = begun.len();
-        if begun.is_empty() { Ok(()) } else { self.settle(limit) }
+        if begun.is_empty() { Ok(()) } else { self.settle(coming, limit) }
     }
 
     /// Appends the pending character if it is whole; fails if it can never be.
-    fn settle(&mut self, limit: usize) -> Result<(), Violation> {
+    fn settle(&mut self, coming: u64, limit: usize) -> Result<(), Violation> {
         let pending = self.pending;
         match std::str::from_utf8(&pending[..self.pending_len]) {
             Ok(character) => {
-                self.append(character, limit);
+                self.append(character, coming, limit);
                 self.pending_len = 0;
                 Ok(())
             }
@@ -430,8 +472,8 @@ impl Utf8 {
         }
     }
 
-    fn append(&mut self, text: &str, limit: usize) {
-        if let Some(more) = growth(self.text.len(), self.text.capacity(), text.len(), limit) {
+    fn append(&mut self, text: &str, coming: u64, limit: usize) {
+        if let Some(more) = growth(self.text.len(), self.text.capacity(), text.len(), coming, limit) {
             self.text.reserve_exact(more);
         }
         self.text.push_str(text);
@@ -505,6 +547,67 @@ mod tests {
             }
         }
         seen
+    }
+
+    #[test]
+    fn what_is_read_into_place_is_as_what_is_not() {
+        let long: Vec<u8> = (0..700_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let mut wire = Vec::new();
+        piece(false, Opcode::Binary, &long[..300_000], &mut wire);
+        piece(true, Opcode::Ping, b"?", &mut wire);
+        piece(true, Opcode::Continuation, &long[300_000..], &mut wire);
+        piece(true, Opcode::Binary, &long[..50_000], &mut wire);
+        for step in [1_000, 16_384, 65_536, 200_000] {
+            let mut decoder = Decoder::new(Role::Client, 1_000_000);
+            let (mut rest, mut messages, mut direct) = (&wire[..], Vec::new(), 0);
+            while !rest.is_empty() {
+                if let Some((place, most)) = decoder.place() {
+                    let (now, later) = rest.split_at(most.min(step).min(rest.len()));
+                    place.extend_from_slice(now);
+                    decoder.read_into_place(now.len());
+                    direct += now.len();
+                    rest = later;
+                    continue;
+                }
+                let (now, later) = rest.split_at(step.min(rest.len()));
+                let mut now = now.to_vec();
+                let mut at = 0;
+                while at < now.len() {
+                    let (taken, item) = decoder.next(&mut now[at..]);
+                    at += taken;
+                    if let Some(Item::Message(Message::Binary(message))) = item.unwrap() {
+                        messages.push(message.into_owned());
+                    }
+                }
+                rest = later;
+            }
+            assert_eq!(messages.len(), 2);
+            assert!(messages[0] == long && messages[1] == long[..50_000], "step {step}");
+            assert!(direct > 400_000, "{direct} of step {step}");
+        }
+    }
+
+    #[test]
+    fn a_header_is_believed_in_steps() {
+        let big = 64 << 20;
+        let mut wire = Vec::new();
+        Header { fin: true, compressed: false, opcode: Opcode::Binary, mask: Some(KEY), len: big }.write(&mut wire);
+        let mut decoder = Decoder::new(Role::Client, big as usize);
+        decoder.next(&mut wire).1.unwrap();
+        assert!(decoder.place().unwrap().0.capacity() <= BELIEVED_BYTES);
+        let mut received = 0;
+        while received < 10 << 20 {
+            let (place, most) = decoder.place().unwrap();
+            let some = most.min(50_000);
+            place.resize(place.len() + some, 0);
+            assert!(
+                place.capacity() <= BELIEVED_BYTES.max(4 * (received + some)),
+                "{} at {received}",
+                place.capacity()
+            );
+            received += some;
+            decoder.read_into_place(some);
+        }
     }
 
     #[test]

@@ -392,6 +392,17 @@ impl Session {
         (taken, delivery)
     }
 
+    /// Where the next bytes may be read to at once, without a copy, and how many at most; see [`Decoder::place`].
+    pub fn place(&mut self) -> Option<(&mut Vec<u8>, usize)> {
+        if self.deaf || matches!(self.state, State::Closing | State::Closed) { None } else { self.decoder.place() }
+    }
+
+    /// So many bytes were read to where [`Session::place`] said.
+    pub fn read_into_place(&mut self, bytes: usize, now: Duration) {
+        self.last_read = now.into();
+        self.decoder.read_into_place(bytes);
+    }
+
     fn message<'a>(&mut self, message: Message<'a>, now: Duration) -> Option<Delivery<'a>> {
         if self.state == State::Closing {
             return None;

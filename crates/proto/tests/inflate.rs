@@ -133,6 +133,26 @@ fn t14_what_was_compressed_is_what_arrives() {
     }
 }
 
+/// A message that was cut off, as far as anyone can see.
+const CUT_OFF: [&[u8]; 3] = [
+    // In the midst of a stored block of five bytes.
+    &[0x00, 0x05, 0x00, 0xFA, 0xFF, b'H', b'e'],
+    // In the midst of the header of one.
+    &[0x00, 0x05, 0x00],
+    // In the midst of a block with codes of its own.
+    &[0x05, 0xE0, 0x81, 0x08, 0x00, 0x00],
+];
+
+#[test]
+#[ignore = "defect: a message that ends inside a block is delivered as far as it goes, with bytes of the tail in it"]
+fn t14_a_message_that_ends_inside_a_block_is_broken() {
+    for payload in CUT_OFF {
+        let sent = Sent { compressed: true, fragments: vec![payload.to_vec()] };
+        let heard = inflate::heard(&[sent], false);
+        assert_eq!(heard, Heard { messages: vec![], wrong: Some(Wrong::Broken) }, "{payload:02x?}");
+    }
+}
+
 /// Negative control: what differs is seen to differ.
 #[test]
 fn the_comparison_sees_what_differs() {

@@ -7,6 +7,7 @@ use crate::buffers::{Input, Output};
 use crate::closing::Voice;
 use crate::observe;
 use crate::outbox::Connection;
+use bytes::BufMut as _;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::io::poll_read_buf;
 
 /// Time since the process began to look at the clock: what the machines call `now`.
 pub(crate) fn now() -> Duration {
@@ -410,6 +412,17 @@ impl Driver {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let io = self.io.get();
+        let Some((place, most)) = self.machine.place() else { return self.poll_read_input(cx) };
+        match ready!(poll_read_buf(io, cx, &mut place.limit(most))) {
+            Ok(0) => self.machine.end_of_input(),
+            Ok(read) => self.machine.read_into_place(read, now()),
+            Err(_) => self.lose(Loss::Reset),
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_read_input(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut input = Input::spare();
         let mut buffer = ReadBuf::new(&mut input.buffer);
         let polled = self.io.get().poll_read(cx, &mut buffer);
