@@ -90,14 +90,12 @@ impl Violation {
                 error.say("A message began before the last one was finished (RFC 6455 section 5.4)")
             }
             Self::CloseOneByte => error.say("A Close has no payload or at least two bytes (RFC 6455 section 5.5.1)"),
-            Self::CloseCode(code) => {
-                error.say("That close code must not be sent (RFC 6455 section 7.4)").detail("close_code", code)
-            }
+            Self::CloseCode(_) => error.say("That close code must not be sent (RFC 6455 section 7.4)"),
             Self::CloseReasonNotUtf8 => error.say("A close reason must be UTF-8 (RFC 6455 section 5.5.1)"),
             Self::TextNotUtf8 => error.say("A text message must be UTF-8 (RFC 6455 section 8.1)"),
             Self::Deflate => error.say("A compressed message cannot be inflated (RFC 7692 section 7.2.2)"),
             Self::DeflateEarly => error.say("No message may be compressed before the connection is ready"),
-            Self::TooBig => error.say("The message is bigger than this server takes"),
+            Self::TooBig => error.say("The message is bigger than is taken here"),
             Self::Unfinished => error.say("A message was begun and not finished in time"),
             Self::ControlFlood => error.say("Too many pings and pongs"),
         }

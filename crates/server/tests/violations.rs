@@ -51,23 +51,23 @@ fn a_breach_that_keeps_the_frames_apart_waits_for_our_close() {
             1007,
             "A text message must be UTF-8 (RFC 6455 section 8.1)",
         ),
-        (end(Opcode::Text, &[b'x'; LIMIT + 1]), 1009, "The message is bigger than this server takes"),
-        (end(Opcode::Binary, &[0; LIMIT + 1]), 1009, "The message is bigger than this server takes"),
+        (end(Opcode::Text, &[b'x'; LIMIT + 1]), 1009, "The message is bigger than is taken here"),
+        (end(Opcode::Binary, &[0; LIMIT + 1]), 1009, "The message is bigger than is taken here"),
         (
             [part(Opcode::Text, &[b'x'; LIMIT]), end(Opcode::Continuation, b"x")].concat(),
             1009,
-            "The message is bigger than this server takes",
+            "The message is bigger than is taken here",
         ),
         (
             (0..=LIMIT).flat_map(|n| part(if n == 0 { Opcode::Text } else { Opcode::Continuation }, b"x")).collect(),
             1009,
-            "The message is bigger than this server takes",
+            "The message is bigger than is taken here",
         ),
         // A control frame inside does not start the count anew.
         (
             [part(Opcode::Text, &[b'x'; LIMIT]), end(Opcode::Pong, b""), end(Opcode::Continuation, b"x")].concat(),
             1009,
-            "The message is bigger than this server takes",
+            "The message is bigger than is taken here",
         ),
     ];
     house(settings(), desk(&Desk::default()), async |house| {
@@ -373,7 +373,7 @@ fn in_a_foreign_subprotocol_a_breach_is_a_close_only() {
     house(settings, router, async |house| {
         let cases = [
             (wire(true, Opcode::Text, &[0xFF]), 1007, "A text message must be UTF-8 (RFC 6455 section 8.1)"),
-            (wire(true, Opcode::Binary, &[0; LIMIT + 1]), 1009, "The message is bigger than this server takes"),
+            (wire(true, Opcode::Binary, &[0; LIMIT + 1]), 1009, "The message is bigger than is taken here"),
         ];
         for (bytes, code, words) in cases {
             let mut client = house.ask("/ws", &[("Sec-WebSocket-Protocol", "mqtt")]).await;
