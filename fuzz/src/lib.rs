@@ -2,12 +2,10 @@
 //!
 //! They stand here and not in the targets so that `cargo test` can run them too, without a nightly compiler, over the
 //! corpus that the fuzzer has left: `crates/proto/tests/replay.rs` includes this file.
-//!
-//! Still to come, with permessage-deflate: a target for what inflating takes (T12–T14: it stops at the limit, and
-//! agrees with another implementation).
 
 mod close_payload;
 mod envelope;
+mod inflate;
 pub mod peers;
 mod script;
 mod session;
@@ -21,12 +19,13 @@ use saywhy_codes::Role;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     ("server_frames", server_frames),
     ("client_frames", client_frames),
     ("close_payload", close_payload),
     ("envelope", envelope),
     ("differential", differential),
+    ("inflate", inflate),
 ];
 
 /// What a client sends to a server's session, and what happens there meanwhile.
@@ -58,4 +57,9 @@ pub fn envelope(input: &[u8]) {
 pub fn differential(input: &[u8]) {
     let (wire, receiver) = script::wire(input);
     peers::compare(&wire, receiver);
+}
+
+/// Compressed messages, inflated by ours and by another.
+pub fn inflate(input: &[u8]) {
+    inflate::run(input);
 }
