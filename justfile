@@ -30,6 +30,22 @@ generate:
 idle count="10000": (build "release")
     node bench/idle/idle.mjs {{count}}
 
+# Ours next to its peers: CPU per unit of work, resident memory; `just bench --help`
+bench *args:
+    bench/run {{args}}
+
+# What each breach of RFC 6455 is answered with: ours has to be right, its peers are measured
+violations *args:
+    conformance/violations/run {{args}}
+
+# Autobahn's cases against our server and our client: `just autobahn 1-7 9 10`, or all 517
+autobahn *cases:
+    conformance/autobahn/run {{cases}}
+
+# Every fuzz target for so many seconds
+fuzz seconds="60":
+    fuzz/run {{seconds}}
+
 # The binary that the tests drive
 [private]
 build profile:

@@ -16,6 +16,8 @@ const KEY: [u8; 4] = [0x5A, 0xC3, 0x0F, 0x96];
 pub enum Seen {
     Text(Value),
     Binary(Vec<u8>),
+    /// The payload of a compressed message.
+    Compressed(Vec<u8>),
     Ping(Vec<u8>),
     Pong(Vec<u8>),
     /// 1005 stands for a Close without a code.
@@ -163,6 +165,7 @@ impl Client {
         let payload = self.input.drain(..end).skip(used).collect::<Vec<u8>>();
         assert!(header.fin, "our servers do not fragment");
         Some(match header.opcode {
+            Opcode::Text | Opcode::Binary if header.compressed => Seen::Compressed(payload),
             Opcode::Text => {
                 let text = String::from_utf8(payload).unwrap();
                 Seen::Text(serde_json::from_str(&text).unwrap_or(Value::String(text)))
