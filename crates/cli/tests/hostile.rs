@@ -73,7 +73,8 @@ fn t01_a_length_of_64_bits_is_refused_at_once_and_nothing_allocated() {
 #[test]
 fn t02_memory_follows_the_bytes_that_arrived_and_not_those_that_were_declared() {
     let most = 64 * MIB;
-    for (limit, declared) in [(64 * KIB, 1 << 30), (most, 1 << 30), (most, most)] {
+    // The first two as it is shipped.
+    for (limit, declared) in [(64 * KIB, 1 << 30), (64 * KIB, 64 * KIB), (most, 1 << 30), (most, most)] {
         let server = Server::start(&format!("{CROWD}\nmessage_bytes = {limit}\noutbound_bytes = {}", 2 * most), OPEN);
         let mut crowd: Vec<_> = (0..1_000).map(|_| Peer::ready(&server)).collect();
         server.forget_peak();
@@ -90,7 +91,9 @@ fn t02_memory_follows_the_bytes_that_arrived_and_not_those_that_were_declared() 
         server.has_read();
         let after = server.memory();
         eprintln!("t02: limit {limit}, declared {declared}: {before:?}, then {after:?}");
-        assert!(after.peak < before.resident + 64 * MIB, "{before:?}, then {after:?}");
+        // A megabyte arrives at most; 64 MiB is what the lesson allows, and more than the shipped limit a thousand times.
+        let most_held = if declared == limit { 16 * MIB } else { 64 * MIB };
+        assert!(after.peak < before.resident + most_held, "{before:?}, then {after:?}");
         assert!(after.reserved < before.reserved + 512 * MIB, "{before:?}, then {after:?}");
         // What arrived is held, and seen to be.
         assert!(declared > limit || after.resident >= before.resident + 1_000 * KIB, "{before:?}, then {after:?}");

@@ -154,14 +154,14 @@ impl Connection {
         instant(self.started + self.gate.settings().limits.ready)
     }
 
-    /// The queue, for the driver, which is woken when more comes.
-    pub(crate) fn queue(&self, cx: &Context<'_>) -> MutexGuard<'_, Queue> {
+    /// The queue, for the driver, which is woken when more comes; and whether it was so before.
+    pub(crate) fn queue(&self, cx: &Context<'_>) -> (MutexGuard<'_, Queue>, bool) {
         let mut queue = self.lock();
-        match &mut queue.waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
+        let is_same = queue.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if !is_same {
+            queue.waker = Some(cx.waker().clone());
         }
-        queue
+        (queue, is_same)
     }
 
     /// A thread that panicked with the lock held left the queue whole: each change to it is one statement.

@@ -145,6 +145,8 @@ pub(crate) struct Driver {
     input: Option<Box<Input>>,
     out: Output,
     timer: Option<Pin<Box<Sleep>>>,
+    /// When it rings for the task that polls now. Until then nobody looks at it: it is far away in memory.
+    rings: Option<Duration>,
     /// A handler works on a message: no other is read, and no last word but an urgent one goes out before its reply.
     busy: bool,
     recorded: bool,
@@ -227,6 +229,7 @@ impl Driver {
             input: Input::of(early),
             out: Output::of(held),
             timer: None,
+            rings: None,
             busy: false,
             recorded: false,
         })
@@ -381,7 +384,10 @@ impl Driver {
 
     /// Moves what waits in the outbox, and what the protocol has to say, to the end of the batch.
     fn gather(&mut self, cx: &mut Context<'_>, now: Duration) {
-        let mut queue = self.connection.queue(cx);
+        let (mut queue, is_same_task) = self.connection.queue(cx);
+        if !is_same_task {
+            self.rings = None;
+        }
         if let Some(at) = queue.expires.take() {
             self.machine.expires(at, now);
         }
@@ -455,19 +461,21 @@ impl Driver {
         if deadline <= now {
             return Poll::Ready(());
         }
+        if self.rings.is_some_and(|rings| now < rings && rings <= deadline) {
+            return Poll::Pending;
+        }
         let at = instant(deadline);
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
         if timer.deadline() > at || timer.is_elapsed() {
             timer.as_mut().reset(at);
         }
-        match timer.as_mut().poll(cx) {
-            Poll::Pending => Poll::Pending,
+        if timer.as_mut().poll(cx).is_ready() {
             // It was set for an earlier deadline that has moved since.
-            Poll::Ready(()) => {
-                timer.as_mut().reset(at);
-                timer.as_mut().poll(cx)
-            }
+            timer.as_mut().reset(at);
+            ready!(timer.as_mut().poll(cx));
         }
+        self.rings = Some(timer.deadline().saturating_duration_since(epoch()));
+        Poll::Pending
     }
 
     fn record(&mut self) {
