@@ -19,6 +19,9 @@ pub(crate) struct Settings {
     /// Of these, so many have a batch under way at a time, in turn.
     #[arg(long)]
     active: Option<usize>,
+    /// Always the same ones: the others are there, and idle.
+    #[arg(long)]
+    same: bool,
     /// Messages in a batch, written at once.
     #[arg(long, default_value_t = 1)]
     batch: usize,
@@ -41,6 +44,7 @@ pub(crate) fn run(target: &Target, settings: &Settings) -> io::Result<Value> {
         for client in had..count {
             echo.join(client);
         }
+        echo.same = settings.same;
         let active = settings.active.unwrap_or(count);
         echo.start(active, &mut crowd.clients)?;
         let mut window = Window::new(target)?;
@@ -72,6 +76,8 @@ pub(crate) struct Echo {
     once: bool,
     /// Those who have nothing under way, the longest idle first.
     idle: VecDeque<usize>,
+    /// Who was last has the next turn as well.
+    same: bool,
     /// How many may have something under way, and how many do.
     active: usize,
     talking: usize,
@@ -92,7 +98,7 @@ impl Echo {
     pub(crate) fn new(batch: usize, bytes: usize, binary: bool, once: bool) -> Self {
         let opcode = if binary { Opcode::Binary } else { Opcode::Text };
         let (talkers, idle) = (Vec::new(), VecDeque::new());
-        Self { batch, bytes, opcode, talkers, once, idle, active: 0, talking: 0, sent: 0, returned: 0 }
+        Self { batch, bytes, opcode, talkers, once, idle, same: false, active: 0, talking: 0, sent: 0, returned: 0 }
     }
 
     /// One more connection takes part.
@@ -161,8 +167,10 @@ impl Work for Echo {
         }
         talker.back = 0;
         self.talking -= 1;
-        if !self.once {
-            self.idle.push_back(client);
+        match (self.once, self.same) {
+            (true, _) => {}
+            (false, true) => self.idle.push_front(client),
+            (false, false) => self.idle.push_back(client),
         }
         self.talk(clients)
     }
