@@ -251,6 +251,8 @@ impl fmt::Display for Agreed {
 
 /// RFC 7692 §7.2.2: what every compressed message ends with, and what is not sent.
 const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
+/// An empty block that is marked as the last of its stream.
+const LAST_BLOCK: [u8; 5] = [0x01, 0x00, 0x00, 0xFF, 0xFF];
 /// What is inflated at a time, and handed on before there is more: a bomb has to pass the limit in such steps.
 const STEP: usize = 8 * 1024;
 
@@ -302,14 +304,21 @@ impl Inflater {
         }
     }
 
-    /// The end of a message.
-    pub(crate) fn finish(&mut self, take: &mut impl FnMut(&[u8]) -> Result<(), Violation>) -> Result<(), Violation> {
+    /// The end of a message, which has to be the end of a block: what was left out is an empty one, and makes no content.
+    pub(crate) fn finish(&mut self) -> Result<(), Violation> {
+        let mut no_more = |bytes: &[u8]| if bytes.is_empty() { Ok(()) } else { Err(Violation::Deflate) };
         if !self.has_ended {
-            self.push(&TAIL, take)?;
+            self.push(&TAIL, &mut no_more)?;
         }
         if !self.takes_over {
+            // Nothing follows, so the stream can be asked whether it stands between two blocks.
+            if !self.has_ended {
+                self.push(&LAST_BLOCK, &mut no_more)?;
+            }
             self.stream = None;
-            self.has_ended = false;
+            if !std::mem::take(&mut self.has_ended) {
+                return Err(Violation::Deflate);
+            }
         }
         Ok(())
     }
@@ -519,7 +528,7 @@ mod tests {
         for piece in pieces {
             inflater.push(piece, &mut take)?;
         }
-        inflater.finish(&mut take)?;
+        inflater.finish()?;
         Ok(all)
     }
 
@@ -548,6 +557,19 @@ mod tests {
         ] {
             assert_eq!(inflate(&mut inflater, pieces).as_deref(), Ok(hello), "{pieces:x?}");
         }
+    }
+
+    #[test]
+    fn a_message_ends_with_a_block() {
+        for takes_over in [true, false] {
+            for payload in [&[0xf2, 0x48, 0xcd, 0xc9, 0xc9][..], &[0x00, 0x05, 0x00, 0xfa, 0xff, 0x48, 0x65]] {
+                let mut inflater = Inflater::new(agreed(takes_over), Role::Client);
+                assert_eq!(inflate(&mut inflater, &[payload]), Err(Violation::Deflate), "{payload:x?}");
+            }
+        }
+        // Inside the header of a block; with takeover only the next message would show that.
+        let mut inflater = Inflater::new(agreed(false), Role::Client);
+        assert_eq!(inflate(&mut inflater, &[&[0x00, 0x05]]), Err(Violation::Deflate));
     }
 
     #[test]
