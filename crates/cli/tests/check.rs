@@ -218,7 +218,7 @@ fn schema() -> Value {
 }
 
 /// The tables in the order in which one meets them.
-const TABLES: [&str; 11] = [
+const TABLES: [&str; 12] = [
     "",
     "[token]",
     "[api]",
@@ -228,6 +228,7 @@ const TABLES: [&str; 11] = [
     "[[route]]",
     "[route.rooms]",
     "[route.rooms.history]",
+    "[route.compression]",
     "[[error]]",
     "[[dialect]]",
 ];

@@ -1,10 +1,12 @@
 //! A connection that asks to be let in. Exactly one decision is made about it.
 
-use crate::gate::{self, Pending, Settings, Slot};
-use crate::outbox::Connection;
+use crate::connection::Connection;
+use crate::house::House;
+use crate::pending::{self, Pending, Slot};
 use crate::refusal::Refusal;
 use crate::session::{self, Session};
-use crate::transport::{Driver, Io};
+use crate::stream::Io;
+use crate::transport::Driver;
 use axum_core::extract::FromRequestParts;
 use axum_core::response::{IntoResponse, Response};
 use http::header::{AUTHORIZATION, COOKIE};
@@ -15,7 +17,7 @@ use saywhy_codes::catalogue::{BAD_REQUEST, INTERNAL_ERROR, RATE_LIMITED};
 use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use uuid::Uuid;
 
 /// A connection whose handshake is valid, from an origin that may connect. [`Admission::accept`] or
@@ -25,24 +27,30 @@ use uuid::Uuid;
 #[derive(Clone)]
 pub struct Admission {
     slot: Slot,
+    house: Arc<House>,
     connection: Arc<Connection>,
     token: Option<Arc<str>>,
 }
 
 impl Admission {
-    pub(crate) fn new<B>(request: &Request<B>, slot: Slot, bearer: Option<String>, settings: &Settings) -> Self {
-        let connection = gate::lock(&slot).as_ref().map(|pending| Arc::clone(&pending.connection));
-        // The slot was filled by the caller one line ago.
-        let connection = connection.unwrap_or_else(|| unreachable!("an admission without a connection"));
+    pub(crate) fn new<B>(request: &Request<B>, pending: Box<Pending>, bearer: Option<String>) -> Self {
+        let connection = Arc::clone(pending.visit.connection());
+        let house = Arc::clone(pending.visit.house());
+        let settings = &connection.settings;
         let token = bearer
             .or_else(|| from_authorization(request))
             .or_else(|| from_query(request))
             .or_else(|| from_cookie(request, settings.token_cookie.as_deref()?));
-        Self { slot, connection, token: token.map(Into::into) }
+        Self { slot: Arc::new(Mutex::new(Some(pending))), house, connection, token: token.map(Into::into) }
+    }
+
+    /// Where its connection waits for the decision.
+    pub(crate) fn slot(&self) -> Slot {
+        Arc::clone(&self.slot)
     }
 
     pub(crate) fn take_pending(&self) -> Option<Box<Pending>> {
-        gate::lock(&self.slot).take()
+        pending::lock(&self.slot).take()
     }
 
     /// The id by which the client and the operator know this connection.
@@ -73,9 +81,9 @@ impl Admission {
     /// [`Settings::one_per_identity`] the older ones end with `replaced` instead, when this one is let in.
     pub fn identify(&self, user: &str) -> Result<(), Refusal> {
         let user = self.connection.user.get_or_init(|| user.into());
-        let settings = self.connection.gate.settings();
+        let settings = &self.connection.settings;
         let limit = if settings.one_per_identity { usize::MAX } else { settings.connections_per_identity };
-        if !self.connection.gate.house().live.identify(&self.connection, user, limit) {
+        if !self.house.identify(&self.connection, user, limit) {
             return Err(Refusal::new(RATE_LIMITED.say("Too many connections of the same identity")));
         }
         Ok(())
@@ -89,7 +97,7 @@ impl Admission {
         F: FnOnce(Session) -> R + Send + 'static,
         R: Future<Output = ()> + Send + 'static,
     {
-        let mut slot = gate::lock(&self.slot);
+        let mut slot = pending::lock(&self.slot);
         let Some(pending) = &mut *slot else {
             // The gate answered already: this admission outlived its handler.
             return Refusal::new(INTERNAL_ERROR).into_response();
@@ -120,13 +128,13 @@ where
 
 /// A future of its own, so that a connection's keeps nothing of it.
 async fn upgraded(pending: Box<Pending>) -> Option<Box<Driver>> {
-    let Pending { upgrade, connection, agreed, .. } = *pending;
+    let Pending { upgrade, visit, agreed, .. } = *pending;
     let upgraded = upgrade.await.ok()?;
-    let connection = connection.answered();
+    let visit = visit.answered();
+    let settings = Arc::clone(&visit.settings);
     let (io, early, held) = Io::from_hyper(upgraded);
-    let limits = Arc::clone(&connection.gate.settings().limits);
-    let mut driver = Driver::new(io, early, held, limits, Arc::clone(&connection));
-    if let (Some(agreed), Some(ours)) = (agreed, &connection.gate.settings().compression) {
+    let mut driver = Driver::new(io, early, held, visit);
+    if let (Some(agreed), Some(ours)) = (agreed, &settings.compression) {
         driver.machine().compress(agreed, ours);
     }
     Some(driver)

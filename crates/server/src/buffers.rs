@@ -1,7 +1,7 @@
 //! Bytes on their way in and out. Buffers belong to threads and are borrowed while there is something in them: an idle
 //! connection holds none.
 
-use crate::transport::Duplex;
+use crate::stream::Duplex;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};

@@ -1,6 +1,6 @@
 //! The last word: which message and which Close stand for an error on this connection. Nothing else makes a Close.
 
-use crate::outbox::Connection;
+use crate::connection::Connection;
 use jiff::Timestamp;
 use saywhy_codes::catalogue::SERVICE_RESTART;
 use saywhy_codes::{CloseCode, CloseFrame, CloseReason, ErrorMessage};
@@ -13,7 +13,7 @@ pub(crate) struct Voice<'a>(pub(crate) &'a Connection);
 
 impl Phrase for Voice<'_> {
     fn farewell(&self, error: &ErrorMessage, request_id: Option<&str>) -> (Option<String>, CloseFrame) {
-        let dialect = &self.0.gate.settings().dialect;
+        let dialect = &self.0.settings.dialect;
         let close = CloseFrame { code: dialect.close_code(error.error()), reason: error.reason() };
         if !dialect.sends_message() || !self.0.json {
             return (None, close);

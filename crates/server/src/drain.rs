@@ -6,7 +6,6 @@ use rand::seq::SliceRandom;
 use saywhy_codes::Retry;
 use saywhy_codes::catalogue::SERVICE_RESTART;
 use saywhy_proto::Farewell;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -37,20 +36,6 @@ pub struct Drained {
     pub cut: usize,
 }
 
-/// Whether new connections are refused, and when they may come back.
-#[derive(Default)]
-pub(crate) struct Draining(Mutex<Option<Retry>>);
-
-impl Draining {
-    pub(crate) fn retry(&self) -> Option<Retry> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn begin(&self, retry: Retry) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(retry);
-    }
-}
-
 impl Gate {
     /// Refuses new connections from now on with `service_restart`; tells each session to come back at a time of its
     /// own; lets work that is under way finish; and waits until all have left, or the deadline.
@@ -58,7 +43,7 @@ impl Gate {
     /// Cancel-safe: what was begun goes on.
     pub async fn drain(&self, plan: DrainPlan) -> Drained {
         let spread = |window: Duration| Retry::After { delay: plan.retry_after, spread: window };
-        self.house().draining.begin(spread(plan.window));
+        self.house().begin_draining(spread(plan.window));
         let mut sessions = self.sessions();
         // In no order that clients could be sorted by: those that came together must not come back together.
         sessions.shuffle(&mut rand::rng());
@@ -71,7 +56,7 @@ impl Gate {
         drop(sessions);
         let deadline = Instant::now() + plan.deadline;
         // Leaving is no event that anyone waits for but us, here, once: looking now and then is enough.
-        while self.house().live.count() > 0 && Instant::now() < deadline {
+        while self.house().count() > 0 && Instant::now() < deadline {
             sleep(Duration::from_millis(20)).await;
         }
         let left = self.sessions();

@@ -1,7 +1,7 @@
 //! What operators see: one log line and one metric for each ending, and nothing that is secret in either.
 
-use crate::outbox::Connection;
-use crate::transport::now;
+use crate::clock::now;
+use crate::connection::Connection;
 use saywhy_codes::{Cause, EndCause, Ending, ErrorMessage, Stage};
 use tracing::{error, info, warn};
 
@@ -15,10 +15,8 @@ pub(crate) fn begin() {
     metrics::counter!(UNEXPLAINED).absolute(0);
 }
 
-/// Records an ending: once per connection.
-pub(crate) fn ended(connection: &Connection, ending: Ending) {
-    connection.gate.house().live.leave(connection);
-    connection.ended();
+/// Records an ending.
+pub(crate) fn ended(connection: &Connection, ending: &Ending) {
     let stage = match ending.stage {
         Stage::Admission => "admission",
         Stage::Session => "session",
@@ -64,13 +62,12 @@ fn http_status(cause: EndCause) -> Option<u16> {
     }
 }
 
-/// Records an ending that no session machine saw: there was no 101, or nobody to read it.
-pub(crate) fn never_open(connection: &Connection, cause: EndCause, private: Option<Cause>) {
+/// An ending that no session machine saw.
+pub(crate) fn never_open(connection: &Connection, cause: EndCause, private: Option<Cause>) -> Ending {
     let lived = now().saturating_sub(connection.started);
     let (stage, confirmed) = (Stage::Admission, false);
     let (request_id, sent, received, first_close) = (None, None, None, None);
-    let ending = Ending { stage, cause, request_id, private, sent, received, first_close, confirmed, lived };
-    ended(connection, ending);
+    Ending { stage, cause, request_id, private, sent, received, first_close, confirmed, lived }
 }
 
 /// A request that asked for a WebSocket and was none: it never became a connection of ours.

@@ -1,21 +1,15 @@
-//! What waits to be sent to one peer, and the handle by which anyone may add to it.
+//! The handle by which anyone may send to a session, and end it.
 
-use crate::gate::{Gate, Settings};
-use crate::transport::{instant, now};
+use crate::clock::now;
+use crate::connection::Connection;
 use saywhy_codes::ErrorMessage;
 use saywhy_codes::catalogue::SLOW_CONSUMER;
 use saywhy_proto::message::{Message, Shared};
 use saywhy_proto::{Farewell, envelope};
 use serde::Serialize;
-use std::collections::VecDeque;
 use std::fmt;
-use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Waker};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::AbortHandle;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 /// A message that is encoded once and sent to many.
@@ -40,162 +34,6 @@ impl Encoded {
 /// A handle to one session: sends to it and ends it, from anywhere and without waiting. Cheap to clone.
 #[derive(Clone)]
 pub struct Outbox(pub(crate) Arc<Connection>);
-
-/// All that is known of one connection besides its socket and its machine.
-pub(crate) struct Connection {
-    pub(crate) id: Uuid,
-    pub(crate) gate: Gate,
-    pub(crate) path: Box<str>,
-    pub(crate) peer: Option<IpAddr>,
-    /// Messages of the envelope may be sent; a foreign subprotocol gets Closes only.
-    pub(crate) json: bool,
-    /// When the upgrade was asked for.
-    pub(crate) started: Duration,
-    pub(crate) user: OnceLock<Box<str>>,
-    /// The handler took the admission into its hands.
-    extracted: AtomicBool,
-    /// `ready` was said.
-    ready: AtomicBool,
-    /// What runs the session, once it was let in.
-    pub(crate) task: OnceLock<AbortHandle>,
-    queue: Mutex<Queue>,
-}
-
-#[derive(Default)]
-pub(crate) struct Queue {
-    /// The next to be sent, in a place of its own: most often there is no other.
-    first: Option<Arc<Shared>>,
-    #[expect(clippy::box_collection, reason = "eight bytes of a connection that has none, not 32")]
-    rest: Option<Box<VecDeque<Arc<Shared>>>>,
-    bytes: usize,
-    pub(crate) farewell: Option<Box<Farewell>>,
-    /// Until when the peer may stay, when that has changed.
-    pub(crate) expires: Option<Duration>,
-    /// No more is taken: the ending has begun.
-    ended: bool,
-    waker: Option<Waker>,
-}
-
-impl Queue {
-    pub(crate) fn pop(&mut self) -> Option<Arc<Shared>> {
-        let frame = self.first.take()?;
-        self.bytes -= frame.len();
-        self.first = self.rest.as_mut().and_then(|rest| rest.pop_front());
-        if self.first.is_none() {
-            // An idle connection holds no buffer.
-            self.rest = None;
-        }
-        Some(frame)
-    }
-
-    fn push(&mut self, frame: Arc<Shared>) {
-        self.bytes += frame.len();
-        match self.first {
-            None => self.first = Some(frame),
-            Some(_) => self.rest.get_or_insert_default().push_back(frame),
-        }
-    }
-
-    fn has_room(&self, frames: usize, bytes: usize, settings: &Settings) -> bool {
-        self.len() + frames <= settings.outbound_messages && self.bytes + bytes <= settings.outbound_bytes
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.first.is_none()
-    }
-
-    fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.rest.as_ref().map_or(0, |rest| rest.len())
-    }
-
-    pub(crate) fn clear(&mut self) {
-        (self.first, self.rest) = (None, None);
-        self.bytes = 0;
-        self.ended = true;
-    }
-}
-
-impl Connection {
-    pub(crate) fn new(gate: Gate, path: Box<str>, peer: Option<IpAddr>, json: bool, started: Duration) -> Self {
-        Self {
-            id: Uuid::now_v7(),
-            gate,
-            path,
-            peer,
-            json,
-            started,
-            user: OnceLock::new(),
-            extracted: AtomicBool::new(false),
-            ready: AtomicBool::new(false),
-            task: OnceLock::new(),
-            queue: Mutex::default(),
-        }
-    }
-
-    pub(crate) fn extracted(&self) {
-        self.extracted.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn was_extracted(&self) -> bool {
-        self.extracted.load(Ordering::Relaxed)
-    }
-
-    /// Says that the session is open; false when that was said before.
-    pub(crate) fn ready(&self) -> bool {
-        !self.ready.swap(true, Ordering::Relaxed)
-    }
-
-    pub(crate) fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed)
-    }
-
-    /// When `ready` has to be said.
-    pub(crate) fn ready_by(&self) -> Instant {
-        instant(self.started + self.gate.settings().limits.ready)
-    }
-
-    /// The queue, for the driver, which is woken when more comes; and whether it was so before.
-    pub(crate) fn queue(&self, cx: &Context<'_>) -> (MutexGuard<'_, Queue>, bool) {
-        let mut queue = self.lock();
-        let is_same = queue.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
-        if !is_same {
-            queue.waker = Some(cx.waker().clone());
-        }
-        (queue, is_same)
-    }
-
-    /// A thread that panicked with the lock held left the queue whole: each change to it is one statement.
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wake(mut queue: MutexGuard<'_, Queue>) {
-        let waker = queue.waker.take();
-        drop(queue);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
-    /// What others asked for as an ending, if the driver has not taken it yet.
-    pub(crate) fn take_farewell(&self) -> Option<Farewell> {
-        self.lock().farewell.take().map(|farewell| *farewell)
-    }
-
-    /// It is over: whoever still holds an outbox keeps nothing but the handle.
-    pub(crate) fn ended(&self) {
-        self.lock().clear();
-    }
-
-    pub(crate) fn close(&self, farewell: Farewell) {
-        let mut queue = self.lock();
-        if !queue.ended {
-            queue.ended = true;
-            queue.farewell = Some(Box::new(farewell));
-            Self::wake(queue);
-        }
-    }
-}
 
 /// The session takes no more: it is ending, or has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -236,7 +74,7 @@ impl Outbox {
             return Err(Gone);
         }
         let frame = &message.0;
-        if !queue.has_room(1, frame.len(), self.0.gate.settings()) {
+        if !queue.has_room(1, frame.len(), &self.0.settings) {
             queue.clear();
             queue.farewell = Some(Box::new(Farewell::error(SLOW_CONSUMER).urgent()));
             Connection::wake(queue);
@@ -257,7 +95,7 @@ impl Outbox {
         if queue.ended {
             return Err(Gone);
         }
-        if !queue.has_room(messages.len(), bytes, self.0.gate.settings()) {
+        if !queue.has_room(messages.len(), bytes, &self.0.settings) {
             return Ok(false);
         }
         messages.iter().for_each(|message| queue.push(message.0.clone()));

@@ -1,8 +1,9 @@
 //! Refusing a connection: one cause, and an encoding for each kind of reader. Nothing else makes a refusing answer.
 
-use crate::gate::Pending;
-use crate::observe;
-use crate::transport::{Driver, Io, now};
+use crate::clock::now;
+use crate::pending::Pending;
+use crate::stream::Io;
+use crate::transport::Driver;
 use axum_core::body::Body;
 use axum_core::response::{IntoResponse, Response};
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
@@ -141,11 +142,12 @@ impl Pending {
     /// Refuses in the form that the client can read.
     pub(crate) fn refuse(self: Box<Self>, refusal: Refusal) -> Response {
         // It needs its place no more: those that linger have a limit of their own.
-        self.connection.gate.house().live.leave(&self.connection);
+        self.visit.leave();
         if !self.close_form {
             return self.refuse_http(&refusal);
         }
-        let Some(linger) = self.connection.gate.may_linger() else {
+        let most = self.visit.settings.lingering;
+        let Some(linger) = self.visit.house().linger(most) else {
             // So many wait for the peer's Close already that this one gets the cheap form: try again later.
             let crowded = Refusal { error: OVERLOADED.message(), status: StatusCode::SERVICE_UNAVAILABLE, cause: None };
             return self.refuse_http(&crowded.because(format!("{}, and too many linger", refusal.error.error())));
@@ -155,20 +157,19 @@ impl Pending {
             response.headers_mut().insert(SAYWHY_REFUSED, name);
         }
         tokio::spawn(async move {
-            let Self { upgrade, connection, .. } = *self;
+            let Self { upgrade, visit, .. } = *self;
             let Refusal { error, cause, .. } = refusal;
             let upgraded = upgrade.await;
-            let connection = connection.answered();
+            let visit = visit.answered();
             match upgraded {
                 Ok(upgraded) => {
                     let (io, early, held) = Io::from_hyper(upgraded);
-                    let limits = Arc::clone(&connection.gate.settings().limits);
-                    let mut driver = Driver::new(io, early, held, limits, connection);
+                    let mut driver = Driver::new(io, early, held, visit);
                     // RFC 6455 §7.1.1, as browsers need it: message, Close, then wait for theirs, then FIN.
                     driver.machine().close(Farewell { private: cause, ..Farewell::error(error) }, now());
                     driver.finish().await;
                 }
-                Err(_) => observe::never_open(&connection, EndCause::Error(error.error()), cause),
+                Err(_) => visit.never_open(EndCause::Error(error.error()), cause),
             }
             drop(linger);
         });
@@ -177,9 +178,9 @@ impl Pending {
 
     /// Refuses in HTTP.
     pub(crate) fn refuse_http(self, refusal: &Refusal) -> Response {
-        let connection = self.connection.answered();
-        let response = refusal.http(Some(connection.id.simple().to_string()));
-        observe::never_open(&connection, EndCause::Error(refusal.error.error()), refusal.cause.clone());
+        let visit = self.visit.answered();
+        let response = refusal.http(Some(visit.id.simple().to_string()));
+        visit.never_open(EndCause::Error(refusal.error.error()), refusal.cause.clone());
         response
     }
 }

@@ -1,7 +1,10 @@
 //! Accepting TCP connections and speaking HTTP on them, until told to stop.
 
+use crate::connection::Connection;
 use crate::gate::PeerAddr;
-use crate::transport::Corked;
+use crate::handshake;
+use crate::observe;
+use crate::stream::Corked;
 use axum_core::body::Body;
 use axum_core::response::Response;
 use http::Request;
@@ -9,10 +12,12 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use saywhy_codes::{EndCause, Loss};
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -91,6 +96,30 @@ where
     Ok(())
 }
 
+/// A request that no service has seen. Dropped like that, because the client was gone before its turn came, a valid
+/// opening handshake has its ending all the same.
+struct Unheard(Option<Request<Body>>);
+
+impl Unheard {
+    fn hear(mut self) -> Request<Body> {
+        self.0.take().unwrap_or_else(|| unreachable!("taken once, by value"))
+    }
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        let Some(request) = self.0.take().filter(|request| handshake::asks_for_websocket(request.headers())) else {
+            return;
+        };
+        if handshake::check(&request).is_ok() {
+            let peer = request.extensions().get::<PeerAddr>().map(|peer| peer.0.ip());
+            let connection = Connection::new(Arc::default(), request.uri().path().into(), peer, false);
+            let ending = observe::never_open(&connection, EndCause::Lost(Loss::Eof), None);
+            observe::ended(&connection, &ending);
+        }
+    }
+}
+
 async fn connection<S>(limits: HttpLimits, tcp: TcpStream, peer: PeerAddr, service: S, mut stopped: watch::Receiver<()>)
 where
     S: Service<Request<Body>, Response = Response, Error = Infallible> + Clone + Send + 'static,
@@ -101,7 +130,8 @@ where
         request.extensions_mut().insert(peer);
         // A service that is always ready: axum's routers and our gates are.
         let mut service = service.clone();
-        async move { service.call(request).await }
+        let unheard = Unheard(Some(request));
+        async move { service.call(unheard.hear()).await }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new());

@@ -1,11 +1,13 @@
 //! An open session, as the application sees it.
 
+use crate::clock::now;
 use crate::closing;
+use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::observe;
-use crate::outbox::{Connection, Outbox};
+use crate::outbox::Outbox;
 use crate::panic::{Caught, called, caught};
-use crate::transport::{Driver, Reply, now};
+use crate::transport::{Driver, Reply};
 use jiff::Timestamp;
 use pin_project_lite::pin_project;
 use saywhy_codes::catalogue::{BAD_REQUEST, HISTORY_LOST, INTERNAL_ERROR, RATE_LIMITED, UNSUPPORTED_DATA};
@@ -354,7 +356,7 @@ struct ReadyLimits {
 
 impl<'a> Ready<'a> {
     fn of(connection: &'a Connection) -> Self {
-        let limits: &Limits = &connection.gate.settings().limits;
+        let limits: &Limits = &connection.settings.limits;
         Self {
             connection_id: connection.id.simple().to_string(),
             user: connection.user.get().map(|user| &**user),

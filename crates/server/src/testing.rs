@@ -1,9 +1,11 @@
 //! For your own tests: a session and its client, joined in memory, with real frames in between.
 
-use crate::gate::{Gate, Settings};
-use crate::outbox::Connection;
+use crate::clock::now;
+use crate::gate::Gate;
 use crate::session::{self, Session};
-use crate::transport::{Driver, Io, now};
+use crate::settings::Settings;
+use crate::stream::Io;
+use crate::transport::Driver;
 use saywhy_codes::{CloseFrame, CloseReason, Ending, ErrorMessage};
 use saywhy_proto::message::Message;
 use saywhy_proto::session::{Phrase, Step};
@@ -51,12 +53,12 @@ where
     R: Future<Output = ()> + Send + 'static,
 {
     let (near, far) = tokio::io::duplex(64 * 1024);
-    let limits = Arc::clone(&settings.limits);
     let envelope = settings.envelope;
     let gate = Gate::new(settings);
-    let connection = Arc::new(Connection::new(gate.clone(), "/".into(), None, envelope, now()));
-    gate.house().live.enter(&connection);
-    let driver = Driver::new(Io::Other(Box::new(far)), Vec::new(), Vec::new(), limits, Arc::clone(&connection));
+    let visit = gate.visit("/".into(), None, envelope);
+    let connection = Arc::clone(visit.connection());
+    visit.enter();
+    let driver = Driver::new(Io::Other(Box::new(far)), Vec::new(), Vec::new(), visit);
     let task = tokio::spawn(session::run(driver, session)).abort_handle();
     let _ = connection.task.set(task);
     // The settings are those of the server: they must not keep the client from hearing what it says.

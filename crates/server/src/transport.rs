@@ -4,135 +4,25 @@
 //! written with one call. A connection whose output is stuck is not read.
 
 use crate::buffers::{Input, Output};
+use crate::clock::{self, instant, now, since_epoch};
 use crate::closing::Voice;
-use crate::observe;
-use crate::outbox::Connection;
+use crate::connection::Connection;
+use crate::house::Visit;
+use crate::stream::Io;
 use bytes::BufMut as _;
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
 use saywhy_codes::Loss;
 use saywhy_proto::message::Message;
 use saywhy_proto::session::{Delivery, Sent, State, Step};
-use saywhy_proto::{Farewell, Limits, Session as Machine};
+use saywhy_proto::{Farewell, Session as Machine};
 use std::future::{Future, poll_fn};
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::io::ReadBuf;
+use tokio::time::{Sleep, sleep_until};
 use tokio_util::io::poll_read_buf;
-
-/// Time since the process began to look at the clock: what the machines call `now`.
-pub(crate) fn now() -> Duration {
-    Instant::now().saturating_duration_since(epoch())
-}
-
-/// A moment of the machines' as the runtime has it.
-pub(crate) fn instant(at: Duration) -> Instant {
-    epoch() + at
-}
-
-fn epoch() -> Instant {
-    static EPOCH: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-    *EPOCH.get_or_init(Instant::now)
-}
-
-// ---- connections ----------------------------------------------------------------------------------------------
-
-/// A TCP connection that holds back an answer of 101 until its session takes it over, so that the 101 and the first
-/// message leave in one packet. Whoever else reads or writes it after a 101 finds that nothing is held.
-#[derive(Debug)]
-pub(crate) struct Corked {
-    tcp: TcpStream,
-    held: Vec<u8>,
-}
-
-impl Corked {
-    pub(crate) fn new(tcp: TcpStream) -> Self {
-        Self { tcp, held: Vec::new() }
-    }
-}
-
-impl Corked {
-    /// Lets go of what is held: someone other than our session speaks now.
-    fn poll_uncork(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.held.is_empty() {
-            let written = ready!(Pin::new(&mut self.tcp).poll_write(cx, &self.held))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.held.drain(..written);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncRead for Corked {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_uncork(cx))?;
-        Pin::new(&mut self.tcp).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Corked {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        // hyper writes the head of an answer with one call.
-        if self.held.is_empty() && bytes.starts_with(b"HTTP/1.1 101 ") {
-            self.held.extend_from_slice(bytes);
-            return Poll::Ready(Ok(bytes.len()));
-        }
-        ready!(self.poll_uncork(cx))?;
-        Pin::new(&mut self.tcp).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_uncork(cx))?;
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
-    }
-}
-
-/// Anything that carries bytes both ways.
-pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
-
-pub(crate) enum Io {
-    Tcp(TcpStream),
-    Other(Box<dyn Duplex>),
-}
-
-impl Io {
-    /// Takes a connection over from hyper: the connection, what arrived early, and what is still to be written.
-    pub(crate) fn from_hyper(upgraded: Upgraded) -> (Self, Vec<u8>, Vec<u8>) {
-        let upgraded = match upgraded.downcast::<TokioIo<Corked>>() {
-            Ok(parts) => {
-                let Corked { tcp, held } = parts.io.into_inner();
-                return (Self::Tcp(tcp), parts.read_buf.into(), held);
-            }
-            Err(upgraded) => upgraded,
-        };
-        match upgraded.downcast::<TokioIo<TcpStream>>() {
-            Ok(parts) => (Self::Tcp(parts.io.into_inner()), parts.read_buf.into(), Vec::new()),
-            Err(upgraded) => (Self::Other(Box::new(TokioIo::new(upgraded))), Vec::new(), Vec::new()),
-        }
-    }
-
-    fn get(&mut self) -> Pin<&mut dyn Duplex> {
-        match self {
-            Self::Tcp(tcp) => Pin::new(tcp),
-            Self::Other(other) => Pin::new(other),
-        }
-    }
-}
-
-// ---- the driver -----------------------------------------------------------------------------------------------
 
 /// Frames of the outbox are put together up to about this size before they are written.
 const BATCH_BYTES: usize = 64 * 1024;
@@ -141,7 +31,7 @@ const BATCH_BYTES: usize = 64 * 1024;
 pub(crate) struct Driver {
     io: Io,
     machine: Machine,
-    connection: Arc<Connection>,
+    visit: Visit,
     input: Option<Box<Input>>,
     out: Output,
     timer: Option<Pin<Box<Sleep>>>,
@@ -214,18 +104,12 @@ impl<F: Future> Future for During<'_, F> {
 impl Driver {
     /// A server's end. `early` arrived with the request; `held` is to be written first. Boxed, because futures hold what
     /// they are given more than once.
-    pub(crate) fn new(
-        io: Io,
-        early: Vec<u8>,
-        held: Vec<u8>,
-        limits: Arc<Limits>,
-        connection: Arc<Connection>,
-    ) -> Box<Self> {
-        let machine = Machine::server(limits, connection.started);
+    pub(crate) fn new(io: Io, early: Vec<u8>, held: Vec<u8>, visit: Visit) -> Box<Self> {
+        let machine = Machine::server(Arc::clone(&visit.settings.limits), visit.started);
         Box::new(Self {
             io,
             machine,
-            connection,
+            visit,
             input: Input::of(early),
             out: Output::of(held),
             timer: None,
@@ -236,7 +120,7 @@ impl Driver {
     }
 
     pub(crate) fn connection(&self) -> &Arc<Connection> {
-        &self.connection
+        self.visit.connection()
     }
 
     pub(crate) fn machine(&mut self) -> &mut Machine {
@@ -245,7 +129,7 @@ impl Driver {
 
     /// Writes at once, into the batch that leaves with the next write.
     pub(crate) fn reply(&mut self) -> Reply<'_> {
-        Reply { connection: &self.connection, machine: &mut self.machine, out: &mut self.out }
+        Reply { connection: &self.visit, machine: &mut self.machine, out: &mut self.out }
     }
 
     /// Reads until `take` makes something of a message; `None` when the connection has ended. Cancel-safe.
@@ -260,7 +144,7 @@ impl Driver {
     /// asked for comes first.
     pub(crate) fn let_go(&mut self, farewell: Farewell) {
         self.busy = false;
-        let asked = self.connection.take_farewell();
+        let asked = self.visit.take_farewell();
         self.machine.close(asked.unwrap_or(farewell), now());
     }
 
@@ -317,14 +201,14 @@ impl Driver {
             }
             // Never read a connection whose output is stuck: what it asks for would pile up here.
             if !self.is_paused() && !blocked && (self.input.is_some() || self.poll_read(cx).is_ready()) {
-                now = self::now();
+                now = clock::now();
                 continue;
             }
             // After all that has arrived was read: who was late is us, perhaps, and the peer's Pong is there already.
             if self.poll_deadline(cx, now, blocked).is_pending() {
                 return Poll::Pending;
             }
-            now = self::now();
+            now = clock::now();
             self.machine.expire(now);
         }
     }
@@ -345,7 +229,7 @@ impl Driver {
             let (taken, delivery) = self.machine.receive(&mut input.buffer[input.at..input.end], now);
             input.at += taken;
             let Some(delivery) = delivery else { continue };
-            let mut reply = Reply { connection: &self.connection, machine: &mut self.machine, out: &mut self.out };
+            let mut reply = Reply { connection: &self.visit, machine: &mut self.machine, out: &mut self.out };
             if let Some(result) = take(delivery, &mut reply) {
                 self.input = Some(input);
                 return Some(result);
@@ -384,7 +268,7 @@ impl Driver {
 
     /// Moves what waits in the outbox, and what the protocol has to say, to the end of the batch.
     fn gather(&mut self, cx: &mut Context<'_>, now: Duration) {
-        let (mut queue, is_same_task) = self.connection.queue(cx);
+        let (mut queue, is_same_task) = self.visit.queue(cx);
         if !is_same_task {
             self.rings = None;
         }
@@ -408,7 +292,7 @@ impl Driver {
         let backlog_is_empty = queue.is_empty() && !self.busy;
         drop(queue);
         if self.machine.has_something_to_say() {
-            self.machine.transmit(backlog_is_empty, &Voice(&self.connection), now, self.out.tail());
+            self.machine.transmit(backlog_is_empty, &Voice(&self.visit), now, self.out.tail());
         }
     }
 
@@ -474,13 +358,13 @@ impl Driver {
             timer.as_mut().reset(at);
             ready!(timer.as_mut().poll(cx));
         }
-        self.rings = Some(timer.deadline().saturating_duration_since(epoch()));
+        self.rings = Some(since_epoch(timer.deadline()));
         Poll::Pending
     }
 
     fn record(&mut self) {
         if !std::mem::replace(&mut self.recorded, true) {
-            observe::ended(&self.connection, self.machine.take_ending(now()));
+            self.visit.ended(self.machine.take_ending(now()));
         }
     }
 

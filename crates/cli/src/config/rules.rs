@@ -39,7 +39,8 @@ fn addresses(file: &DeTable<'_>, problems: &mut Problems) {
     let Some((api, span)) = table(file, "api").and_then(|api| text_of(api, "listen")) else { return };
     let clients =
         text_of(file, "listen").map_or(Config::default().listen.to_string(), |(address, _)| address.to_owned());
-    if api == clients {
+    // Port 0 is a port of its own each time.
+    if api == clients && !api.ends_with(":0") {
         let hint = format!("the default is `{}`", Api::default().listen);
         problems.add(span, Complaint::new("the API listens where the clients connect", hint));
     }

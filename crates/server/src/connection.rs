@@ -1,0 +1,172 @@
+//! All that is known of one connection besides its socket and its machine: who it is, and what waits to be sent to it.
+
+use crate::clock::{instant, now};
+use crate::settings::Settings;
+use saywhy_proto::Farewell;
+use saywhy_proto::message::Shared;
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Waker};
+use std::time::Duration;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// One connection.
+pub(crate) struct Connection {
+    pub(crate) id: Uuid,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) path: Box<str>,
+    pub(crate) peer: Option<IpAddr>,
+    /// Messages of the envelope may be sent; a foreign subprotocol gets Closes only.
+    pub(crate) json: bool,
+    /// When the upgrade was asked for.
+    pub(crate) started: Duration,
+    pub(crate) user: OnceLock<Box<str>>,
+    /// The handler took the admission into its hands.
+    extracted: AtomicBool,
+    /// `ready` was said.
+    ready: AtomicBool,
+    /// What runs the session, once it was let in.
+    pub(crate) task: OnceLock<AbortHandle>,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Default)]
+pub(crate) struct Queue {
+    /// The next to be sent, in a place of its own: most often there is no other.
+    first: Option<Arc<Shared>>,
+    #[expect(clippy::box_collection, reason = "eight bytes of a connection that has none, not 32")]
+    rest: Option<Box<VecDeque<Arc<Shared>>>>,
+    bytes: usize,
+    pub(crate) farewell: Option<Box<Farewell>>,
+    /// Until when the peer may stay, when that has changed.
+    pub(crate) expires: Option<Duration>,
+    /// No more is taken: the ending has begun.
+    pub(crate) ended: bool,
+    waker: Option<Waker>,
+}
+
+impl Queue {
+    pub(crate) fn pop(&mut self) -> Option<Arc<Shared>> {
+        let frame = self.first.take()?;
+        self.bytes -= frame.len();
+        self.first = self.rest.as_mut().and_then(|rest| rest.pop_front());
+        if self.first.is_none() {
+            // An idle connection holds no buffer.
+            self.rest = None;
+        }
+        Some(frame)
+    }
+
+    pub(crate) fn push(&mut self, frame: Arc<Shared>) {
+        self.bytes += frame.len();
+        match self.first {
+            None => self.first = Some(frame),
+            Some(_) => self.rest.get_or_insert_default().push_back(frame),
+        }
+    }
+
+    pub(crate) fn has_room(&self, frames: usize, bytes: usize, settings: &Settings) -> bool {
+        self.len() + frames <= settings.outbound_messages && self.bytes + bytes <= settings.outbound_bytes
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.rest.as_ref().map_or(0, |rest| rest.len())
+    }
+
+    pub(crate) fn clear(&mut self) {
+        (self.first, self.rest) = (None, None);
+        self.bytes = 0;
+        self.ended = true;
+    }
+}
+
+impl Connection {
+    /// One whose upgrade is asked for now.
+    pub(crate) fn new(settings: Arc<Settings>, path: Box<str>, peer: Option<IpAddr>, json: bool) -> Self {
+        Self {
+            id: Uuid::now_v7(),
+            settings,
+            path,
+            peer,
+            json,
+            started: now(),
+            user: OnceLock::new(),
+            extracted: AtomicBool::new(false),
+            ready: AtomicBool::new(false),
+            task: OnceLock::new(),
+            queue: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn extracted(&self) {
+        self.extracted.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn was_extracted(&self) -> bool {
+        self.extracted.load(Ordering::Relaxed)
+    }
+
+    /// Says that the session is open; false when that was said before.
+    pub(crate) fn ready(&self) -> bool {
+        !self.ready.swap(true, Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// When `ready` has to be said.
+    pub(crate) fn ready_by(&self) -> Instant {
+        instant(self.started + self.settings.limits.ready)
+    }
+
+    /// The queue, for the driver, which is woken when more comes; and whether it was so before.
+    pub(crate) fn queue(&self, cx: &Context<'_>) -> (MutexGuard<'_, Queue>, bool) {
+        let mut queue = self.lock();
+        let is_same = queue.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if !is_same {
+            queue.waker = Some(cx.waker().clone());
+        }
+        (queue, is_same)
+    }
+
+    /// A thread that panicked with the lock held left the queue whole: each change to it is one statement.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn wake(mut queue: MutexGuard<'_, Queue>) {
+        let waker = queue.waker.take();
+        drop(queue);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// What others asked for as an ending, if the driver has not taken it yet.
+    pub(crate) fn take_farewell(&self) -> Option<Farewell> {
+        self.lock().farewell.take().map(|farewell| *farewell)
+    }
+
+    /// It is over: whoever still holds an outbox keeps nothing but the handle.
+    pub(crate) fn ended(&self) {
+        self.lock().clear();
+    }
+
+    pub(crate) fn close(&self, farewell: Farewell) {
+        let mut queue = self.lock();
+        if !queue.ended {
+            queue.ended = true;
+            queue.farewell = Some(Box::new(farewell));
+            Self::wake(queue);
+        }
+    }
+}
