@@ -4,10 +4,11 @@
 use proptest::prelude::*;
 use saywhy_codes::catalogue::{INTERNAL_ERROR, KICKED, SLOW_CONSUMER};
 use saywhy_codes::{CloseCode, CloseFrame, CloseReason, Dialect, EndCause, Ending, ErrorMessage, Loss, Party, Role};
+use saywhy_proto::deflate::{Agreed, extensions};
 use saywhy_proto::frame::{self, Opcode};
 use saywhy_proto::message::{Decoder, Item, Message};
 use saywhy_proto::session::{Phrase, State, Step};
-use saywhy_proto::{Farewell, Limits, Session, envelope};
+use saywhy_proto::{Compression, Farewell, Limits, Session, envelope};
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -248,6 +249,59 @@ fn before_ready_there_is_a_deadline_and_a_small_limit() {
     assert_eq!(server.state(), State::Closing);
     server.lost(Loss::Reset);
     assert_eq!(server.take_ending(ms(10_001)).cause, EndCause::Error(saywhy_codes::catalogue::TIMEOUT));
+}
+
+/// Both ends of a connection that agreed on compression.
+fn compressing(ours: &Compression) -> (Session, Session) {
+    let limits = Arc::new(Limits::default());
+    let agreed = Agreed::answer(&extensions(&Agreed::offer(ours)).unwrap(), ours).unwrap();
+    let mut server = Session::server(Arc::clone(&limits), ms(0));
+    let mut client = Session::client(limits, || [7, 6, 5, 4], ms(0));
+    server.compress(agreed, ours);
+    client.compress(agreed, ours);
+    (server, client)
+}
+
+#[test]
+fn nothing_is_compressed_or_inflated_before_ready() {
+    let ours = Compression { min_bytes: 0, ..Compression::default() };
+    let words = "the same again and ".repeat(50);
+    let (mut server, mut client) = compressing(&ours);
+    let mut out = Vec::new();
+    server.send(&text(&words), &mut out);
+    assert!(out.len() > words.len(), "sent as it is");
+    // A client that is ahead of the server's ready breaks a rule, and is told which.
+    client.ready(ms(0));
+    let mut wire = Vec::new();
+    client.send(&text(&words), &mut wire);
+    assert!(wire.len() < words.len() / 2 && wire[0] == 0xC1);
+    server.receive(&mut wire, ms(1));
+    assert_eq!(server.state(), State::Closing);
+    let mut out = Vec::new();
+    server.transmit(true, &Plain, ms(1), &mut out);
+    assert!(heard(&mut out)[0].contains("No message may be compressed before the connection is ready"));
+}
+
+#[test]
+fn what_one_end_compresses_the_other_hears() {
+    for context_takeover in [false, true] {
+        let (mut server, mut client) =
+            compressing(&Compression { context_takeover, min_bytes: 0, ..Compression::default() });
+        server.ready(ms(0));
+        client.ready(ms(0));
+        for words in ["a", "", &"grün and ".repeat(500), "a"] {
+            let mut wire = Vec::new();
+            server.send(&text(words), &mut wire);
+            let (taken, delivery) = client.receive(&mut wire, ms(1));
+            let said = delivery.map(|delivery| delivery.message == text(words));
+            assert_eq!((said, taken), (Some(true), wire.len()));
+            wire.clear();
+            client.send(&text(words), &mut wire);
+            let (taken, delivery) = server.receive(&mut wire, ms(1));
+            let said = delivery.map(|delivery| delivery.message == text(words));
+            assert_eq!((said, taken), (Some(true), wire.len()));
+        }
+    }
 }
 
 #[test]
