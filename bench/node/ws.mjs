@@ -1,4 +1,4 @@
-// Node `ws`, after its README: `node ws.mjs <echo|refuse|rooms> <port>`, until it is killed.
+// Node `ws`, after its README: `node ws.mjs <echo|limited|deflate|refuse|rooms> <port>`, until it is killed.
 import { createServer } from "node:http";
 import { WebSocketServer } from "ws";
 
@@ -11,13 +11,20 @@ const WORDS = JSON.stringify({
   meta: { request_id: "0190b3f2a97c7a3e8f5d1c2b3a4d5e6f", timestamp: "2026-11-20T12:00:00Z" },
 });
 
+function echo(more) {
+  new WebSocketServer({ ...options, ...more }).on("connection", (socket) => {
+    socket.on("error", console.error);
+    socket.on("message", (data, isBinary) => socket.send(data, { binary: isBinary }));
+  });
+}
+
+/** For who breaks more than the limit on a message. */
+const maxPayload = 64 * 1024;
+
 const works = {
-  echo() {
-    new WebSocketServer(options).on("connection", (socket) => {
-      socket.on("error", console.error);
-      socket.on("message", (data, isBinary) => socket.send(data, { binary: isBinary }));
-    });
-  },
+  echo: () => echo(),
+  limited: () => echo({ maxPayload }),
+  deflate: () => echo({ maxPayload, perMessageDeflate: true }),
 
   // "/refused" accepts, says why and closes; everything else is answered 401, as the README has it.
   refuse() {

@@ -6,6 +6,7 @@
 mod client;
 mod crowd;
 mod echo;
+mod flood;
 mod idle;
 mod refusal;
 mod rooms;
@@ -76,6 +77,13 @@ enum Work {
         #[command(flatten)]
         idle: idle::Settings,
     },
+    /// A client that means harm: what it costs, how it ends, and whether another one notices.
+    Flood {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        flood: flood::Settings,
+    },
 }
 
 fn main() -> ExitCode {
@@ -97,5 +105,6 @@ fn run(work: Work) -> io::Result<serde_json::Value> {
         Work::Refusal { target, refusal } => refusal::run(&target, &refusal),
         Work::Rooms { target, rooms } => rooms::run(&target, &rooms),
         Work::Idle { target, idle } => idle::run(&target, &idle),
+        Work::Flood { target, flood } => flood::run(&target, &flood),
     }
 }

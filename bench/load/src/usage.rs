@@ -50,6 +50,21 @@ pub(crate) fn resident(pid: u32) -> io::Result<u64> {
     Ok(bytes)
 }
 
+/// Makes the peak what is resident now (proc(5), `clear_refs`), and says how much that is.
+pub(crate) fn forget_peak(pid: u32) -> io::Result<u64> {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5")?;
+    peak(pid)
+}
+
+/// The most that was resident at a time since the process began, or the peak was forgotten. It lags behind by less
+/// than a megabyte, and children do not count.
+pub(crate) fn peak(pid: u32) -> io::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    let kib: u64 = peak.trim().trim_end_matches("kB").trim().parse().map_err(io::Error::other)?;
+    Ok(kib * 1024)
+}
+
 /// A process and all below it.
 pub(crate) fn tree(root: u32) -> io::Result<Vec<u32>> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();

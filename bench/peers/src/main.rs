@@ -1,5 +1,6 @@
-//! The Rust contenders: `bench-peers <contender> <echo|refuse|limited> <address>`, on one thread, until it is killed.
-//! `limited` is `echo` with messages of at most 64 KiB: `conformance/violations` breaks more than that.
+//! The Rust contenders: `bench-peers <contender> <echo|refuse|limited|deflate> <address>`, on one thread, until it is
+//! killed. `limited` is `echo` with messages of at most 64 KiB, for `conformance/violations` and `bench/floods`, which
+//! break more than that; `deflate` is the same with permessage-deflate.
 //!
 //! Each is written the way its own documentation writes it. Where a crate can put messages together before it writes,
 //! that is used; every socket has `TCP_NODELAY`.
@@ -29,6 +30,10 @@ async fn main() -> io::Result<()> {
     let listener = TcpListener::bind(address).await?;
     match (contender.as_str(), work.as_str()) {
         ("saywhy", "echo" | "refuse") => saywhy::serve(listener).await,
+        ("saywhy", "limited") => saywhy::serve_limited(listener).await,
+        ("saywhy", "deflate") => saywhy::serve_compressed(listener).await,
+        ("saywhy-unmetered", "limited") => saywhy::serve_unmetered(listener).await,
+        ("saywhy-unmetered", "deflate") => saywhy::serve_unmetered_compressed(listener).await,
         ("fastwebsockets", "echo") => each(listener, fastwebsockets::serve).await,
         ("fastwebsockets", "limited") => each(listener, fastwebsockets::serve_limited).await,
         ("soketto", "limited") => each(listener, soketto::serve_limited).await,
@@ -43,7 +48,7 @@ async fn main() -> io::Result<()> {
 }
 
 fn usage() -> io::Error {
-    io::Error::other("usage: bench-peers CONTENDER echo|refuse|limited ADDRESS")
+    io::Error::other("usage: bench-peers CONTENDER echo|refuse|limited|deflate ADDRESS")
 }
 
 async fn each<F>(listener: TcpListener, serve: impl Fn(TcpStream) -> F) -> io::Result<()>
