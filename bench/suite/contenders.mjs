@@ -16,6 +16,7 @@ const rust = (name, crate, label = name) => ({
 
 export const CONTENDERS = {
   saywhy: { ...rust("saywhy", undefined), version: commit },
+  "saywhy-unmetered": { ...rust("saywhy-unmetered", undefined, "saywhy, no rate limit"), version: commit },
   "saywhy-serve": {
     label: "saywhy serve",
     version: commit,
@@ -29,6 +30,7 @@ export const CONTENDERS = {
   "tungstenite-4k": { ...rust("tungstenite-4k", "tokio-tungstenite", "tungstenite, 4 KiB buffer") },
   "tokio-websockets": rust("tokio-websockets", "tokio-websockets"),
   fastwebsockets: rust("fastwebsockets", "fastwebsockets"),
+  soketto: rust("soketto", "soketto"),
   ws: {
     label: "Node ws",
     version: () => `${JSON.parse(readFileSync(join(bench, "node_modules/ws/package.json"))).version}, Node ${process.versions.node}`,

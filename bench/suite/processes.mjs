@@ -19,11 +19,11 @@ for (const [signal, number] of [["SIGHUP", 1], ["SIGINT", 2], ["SIGTERM", 15]]) 
   process.once(signal, () => process.exit(128 + number));
 }
 
-/** What the load says of one contender at one work. */
-export async function measure(work, by, options = []) {
+/** What the load says of one contender at one work; `by` is its name. */
+export async function measure(work, by, options = [], contender = CONTENDERS[by]) {
   const folder = mkdtempSync(join(tmpdir(), "saywhy-bench-"));
   const port = await freePort();
-  const command = CONTENDERS[by].command(work.start, port, folder);
+  const command = contender.command(work.start, port, folder);
   const server = spawn("taskset", ["-c", "0", ...command], { stdio: ["ignore", "ignore", "pipe"] });
   let said = "";
   server.stderr.setEncoding("utf8").on("data", (text) => (said = (said + text).slice(-4_000)));
