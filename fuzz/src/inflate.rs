@@ -192,9 +192,10 @@ impl Theirs {
 
     /// The content of a message.
     fn message(&mut self, payload: &[u8]) -> Result<Vec<u8>, Wrong> {
-        let mut content = Vec::new();
+        let (mut content, mut nothing) = (Vec::new(), Vec::new());
+        // What is left out of a message is an empty block (RFC 7692 §7.2.1): it adds nothing to the content.
         let is_whole = self.inflate(payload, &mut content)
-            && (self.has_ended || self.inflate(&TAIL, &mut content))
+            && (self.has_ended || self.inflate(&TAIL, &mut nothing) && nothing.is_empty())
             && (self.has_ended || self.is_between_blocks());
         match (content.len() > LIMIT, is_whole) {
             (false, true) => Ok(content),

@@ -304,7 +304,8 @@ impl Inflater {
         }
     }
 
-    /// The end of a message, which has to be the end of a block: what was left out is an empty one, and makes no content.
+    /// The end of a message, which has to be the end of a block: what was left out is an empty one (RFC 7692 §7.2.1), and
+    /// makes no content.
     pub(crate) fn finish(&mut self) -> Result<(), Violation> {
         let mut no_more = |bytes: &[u8]| if bytes.is_empty() { Ok(()) } else { Err(Violation::Deflate) };
         if !self.has_ended {

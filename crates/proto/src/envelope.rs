@@ -1,6 +1,7 @@
 //! The envelope: `{type, data, meta}` in both directions.
 
 use saywhy_codes::{Detail, ErrorMessage, Retry};
+use serde::de::IgnoredAny;
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -66,19 +67,18 @@ impl<'a> Envelope<'a> {
     /// [`Malformed`], with the client's `request_id` whenever it can still be read out of the text.
     pub fn parse(text: &'a str) -> Result<Self, Malformed> {
         let malformed = |what| Malformed { request_id: recover_request_id(text), what };
-        let wire: Wire<'a> = serde_json::from_str(text).map_err(|error| {
-            malformed(if error.is_data() {
-                "The message is not an object of type, data and meta"
-            } else {
-                "The message is not JSON"
-            })
-        })?;
+        const NO_ENVELOPE: &str = "The message is not an object of type, data and meta";
+        let no_json = |is_json: bool| malformed(if is_json { NO_ENVELOPE } else { "The message is not JSON" });
         // An array of the same values would do for serde, and for no other implementation.
+        if !is_object(text) {
+            return Err(no_json(serde_json::from_str::<IgnoredAny>(text).is_ok()));
+        }
+        let wire: Wire<'a> = serde_json::from_str(text).map_err(|error| no_json(error.is_data()))?;
         let meta: Option<Meta<'a>> = wire.meta.filter(|meta| is_object(meta.get())).map_or(Ok(None), |meta| {
             serde_json::from_str(meta.get()).map(Some).map_err(|_| malformed("meta.request_id is not a string"))
         })?;
-        if !is_object(text) || (wire.meta.is_some() && meta.is_none()) {
-            return Err(malformed("The message is not an object of type, data and meta"));
+        if wire.meta.is_some() && meta.is_none() {
+            return Err(malformed(NO_ENVELOPE));
         }
         let request_id = meta.and_then(|meta| meta.request_id).map(|id| id.0);
         if request_id.as_ref().is_some_and(|id| !is_request_id(id)) {
@@ -231,7 +231,7 @@ mod tests {
         let list = id(r#"[{"request_id": "q7"}]"#);
         assert_eq!(list.request_id.as_deref(), Some("q7"));
         assert_eq!(list.what, "The message is not an object of type, data and meta");
-        for array in [r#"["ping",{},{"request_id":"q8"}]"#, r#"{"type":"ping","meta":["q8"]}"#] {
+        for array in [r#"["ping",{},{"request_id":"q8"}]"#, r#"["four",6,"",""]"#, r#"{"type":"ping","meta":["q8"]}"#] {
             assert_eq!(id(array).what, "The message is not an object of type, data and meta");
         }
         let no_type = id(r#"{"meta":{"request_id":"a"}}"#);
