@@ -17,6 +17,7 @@ test: (build "dev")
 lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --quiet -- -D warnings
+    cargo check --manifest-path bench/Cargo.toml --target-dir target/bench --quiet --locked
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
     @command -v cargo-deny >/dev/null && cargo deny --offline check licenses bans sources || echo "cargo-deny is not installed: licences and sources were not checked"
 
@@ -41,6 +42,10 @@ violations *args:
 # Autobahn's cases against our server and our client: `just autobahn 1-7 9 10`, or all 517
 autobahn *cases:
     conformance/autobahn/run {{cases}}
+
+# What one client that means harm costs, ours next to its peers: ours has to stay flat
+floods *args:
+    bench/floods {{args}}
 
 # Every fuzz target for so many seconds
 fuzz seconds="60":
