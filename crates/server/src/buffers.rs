@@ -104,7 +104,7 @@ impl Output {
 
     /// Bytes that are not written.
     pub(crate) fn len(&self) -> usize {
-        let ahead = self.ahead.iter().flat_map(|ahead| ahead.iter()).map(Vec::len).sum::<usize>();
+        let ahead = self.ahead.as_ref().map_or(0, |ahead| ahead.iter().map(Vec::len).sum());
         ahead + self.tail.len() - self.written
     }
 

@@ -242,7 +242,7 @@ impl Driver {
     /// Writes all there is to write; pending when the peer does not take it.
     fn poll_write(&mut self, cx: &mut Context<'_>, now: Duration) -> Poll<()> {
         loop {
-            self.gather(cx, now);
+            let is_all = self.gather(cx, now);
             if self.out.is_empty() {
                 self.out.clear();
                 self.machine.wrote(false, true, now);
@@ -263,11 +263,15 @@ impl Driver {
                     }
                 }
             }
+            if is_all {
+                self.machine.wrote(false, true, now);
+                return Poll::Ready(());
+            }
         }
     }
 
-    /// Moves what waits in the outbox, and what the protocol has to say, to the end of the batch.
-    fn gather(&mut self, cx: &mut Context<'_>, now: Duration) {
+    /// Moves what waits in the outbox, and what the protocol has to say, to the end of the batch. Whether that is all.
+    fn gather(&mut self, cx: &mut Context<'_>, now: Duration) -> bool {
         let (mut queue, is_same_task) = self.visit.queue(cx);
         if !is_same_task {
             self.rings = None;
@@ -280,7 +284,7 @@ impl Driver {
         }
         if self.out.is_under_way() {
             // A batch is under way; only whole frames may follow it, and they can wait.
-            return;
+            return false;
         }
         while self.out.len() < BATCH_BYTES && self.machine.accepts_data() {
             let Some(frame) = queue.pop() else { break };
@@ -289,11 +293,12 @@ impl Driver {
         if !self.machine.accepts_data() {
             queue.clear();
         }
-        let backlog_is_empty = queue.is_empty() && !self.busy;
+        let is_empty = queue.is_empty();
         drop(queue);
         if self.machine.has_something_to_say() {
-            self.machine.transmit(backlog_is_empty, &Voice(&self.visit), now, self.out.tail());
+            self.machine.transmit(is_empty && !self.busy, &Voice(&self.visit), now, self.out.tail());
         }
+        is_empty && !self.machine.has_something_to_say()
     }
 
     fn lose(&mut self, loss: Loss) {
