@@ -19,7 +19,8 @@ pub struct Limits {
     pub messages_per_s: u32,
     /// Messages at once: `rate_limited`.
     pub message_burst: u32,
-    /// Errors that may be answered before the session ends: `policy_violation`. One is forgiven every ten seconds.
+    /// Errors that may be answered before the session ends: `policy_violation`. One is forgiven every ten seconds. 0 means
+    /// no limit.
     pub errors: u32,
     /// From the upgrade to `ready`: `timeout`.
     pub ready: Duration,

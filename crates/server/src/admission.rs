@@ -78,7 +78,7 @@ impl Admission {
     ///
     /// # Errors
     /// `rate_limited` when the identity has as many connections as it may; with
-    /// [`Settings::one_per_identity`] the older ones end with `replaced` instead, when this one is let in.
+    /// [`Settings::one_per_identity`](crate::Settings::one_per_identity) the older ones end with `replaced` instead, when this one is let in.
     pub fn identify(&self, user: &str) -> Result<(), Refusal> {
         let user = self.connection.user.get_or_init(|| user.into());
         let settings = &self.connection.settings;

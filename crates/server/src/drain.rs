@@ -22,7 +22,8 @@ pub struct DrainPlan {
 
 impl Default for DrainPlan {
     fn default() -> Self {
-        Self { retry_after: Duration::from_secs(1), window: Duration::from_secs(5), deadline: Duration::from_secs(15) }
+        // Kubernetes kills after 30 s.
+        Self { retry_after: Duration::from_secs(1), window: Duration::from_secs(10), deadline: Duration::from_secs(25) }
     }
 }
 
