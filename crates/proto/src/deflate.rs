@@ -360,7 +360,12 @@ impl Deflater {
         if self.takes_over {
             // The peer has to see all that later messages may refer to, even where it saves nothing.
             let stream = self.stream.get_or_insert_with(|| compressor(self.level, self.bits));
-            return Some(deflate(stream, payload));
+            let deflated = deflate(stream, payload);
+            if deflated.is_none() {
+                // The peer has not seen what this stream refers to from now on.
+                self.stream = None;
+            }
+            return deflated;
         }
         alone(payload, self.level, self.bits)
     }
@@ -387,30 +392,27 @@ pub(crate) const SHARED_BITS: u8 = MOST_BITS;
 
 /// A message that refers to nothing before it, if that makes it smaller.
 pub(crate) fn alone(payload: &[u8], level: u8, bits: u8) -> Option<Vec<u8>> {
-    let deflated = deflate(&mut compressor(level, bits), payload);
-    (deflated.len() < payload.len()).then_some(deflated)
+    deflate(&mut compressor(level, bits), payload).filter(|deflated| deflated.len() < payload.len())
 }
 
 fn compressor(level: u8, bits: u8) -> Compress {
     Compress::new_with_window_bits(flate2::Compression::new(level.clamp(1, 9).into()), false, bits)
 }
 
-/// RFC 7692 §7.2.1.
-fn deflate(stream: &mut Compress, payload: &[u8]) -> Vec<u8> {
+/// RFC 7692 §7.2.1. `None` if the library fails, which it has no reason to: the message is sent as it is.
+fn deflate(stream: &mut Compress, payload: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(payload.len() / 2 + 64);
     let start = stream.total_in();
     loop {
         let done = (stream.total_in() - start) as usize;
-        // With memory to write to there is nothing that could fail.
-        let status = stream.compress_vec(&payload[done..], &mut out, FlushCompress::Sync);
-        debug_assert!(status.is_ok());
+        stream.compress_vec(&payload[done..], &mut out, FlushCompress::Sync).ok()?;
         if (stream.total_in() - start) as usize == payload.len() && out.len() < out.capacity() {
             break;
         }
         out.reserve(out.capacity().max(64));
     }
     out.truncate(out.len() - if out.ends_with(&TAIL) { TAIL.len() } else { 0 });
-    out
+    Some(out)
 }
 
 #[cfg(test)]
@@ -459,6 +461,28 @@ mod tests {
         assert!(told.ends_with("server_max_window_bits=10; client_max_window_bits=10"), "{told}");
         // A client that cannot be told is not.
         assert!(answer("permessage-deflate", &small).unwrap().ends_with("server_max_window_bits=10"));
+    }
+
+    #[test]
+    fn t12_a_stream_that_ends_again_and_again_is_read_to_its_end() {
+        // An empty block that is the last, in two bytes: each asks for a new stream.
+        let bomb = [0x03, 0x00].repeat(30_000);
+        for context_takeover in [false, true] {
+            let ours = Compression { context_takeover, ..Compression::default() };
+            let agreed = Agreed::answer(&extensions(NAME).unwrap(), &ours).unwrap();
+            let mut inflater = Inflater::new(agreed, Role::Client);
+            let mut inflated = Vec::new();
+            // What follows is "Hello", as in RFC 7692 §7.2.3.1.
+            for payload in [&bomb[..], &[0xF2, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00]] {
+                let mut take = |bytes: &[u8]| {
+                    inflated.extend_from_slice(bytes);
+                    Ok(())
+                };
+                inflater.push(payload, &mut take).unwrap();
+                inflater.finish().unwrap();
+            }
+            assert_eq!(inflated, b"Hello");
+        }
     }
 
     #[test]

@@ -32,6 +32,9 @@ pub enum Item<'a> {
 /// From here on a read of its own is cheaper than a copy.
 const PLACE_BYTES: u64 = 32 * 1024;
 
+/// What is read of a message that follows a long one, before its place is known.
+const FIRST_BYTES: usize = 4 * 1024;
+
 /// Makes messages of bytes. Between messages it holds no buffer.
 #[derive(Debug)]
 pub struct Decoder {
@@ -41,6 +44,8 @@ pub struct Decoder {
     /// Data frames are skipped, not kept: we have said Close and only wait for the peer's.
     discarding: bool,
     data: Option<Box<Assembly>>,
+    /// How long the last message was, if it did not come in one piece.
+    before: u32,
     /// For compressed messages, once they were agreed on.
     inflater: Option<Box<Inflater>>,
     /// Compressed messages are a violation still.
@@ -85,6 +90,7 @@ impl Decoder {
             message_bytes,
             discarding: false,
             data: None,
+            before: 0,
             inflater: None,
             too_early: false,
             control: None,
@@ -117,6 +123,12 @@ impl Decoder {
     /// Changes the limit, for the frames that begin from now on.
     pub fn set_message_bytes(&mut self, message_bytes: usize) {
         self.message_bytes = message_bytes;
+    }
+
+    /// How much to read at once where a message may begin. Of a long one little is wanted that way: the rest goes to its
+    /// [place](Decoder::place).
+    pub fn first_read(&self) -> usize {
+        if self.data.is_none() && u64::from(self.before) > PLACE_BYTES { FIRST_BYTES } else { usize::MAX }
     }
 
     /// Whether a message, or a frame, has begun and not ended.
@@ -154,7 +166,8 @@ impl Decoder {
         let data = self.data.as_mut().filter(|data| is_long && !data.compressed && self.frames.is_judging())?;
         let Content::Binary(all) = &mut data.content else { return None };
         if all.len() == all.capacity() {
-            all.reserve_exact(growth(all.len(), all.capacity(), 1, coming, self.message_bytes)?);
+            let room = Room { coming, before: self.before as usize, limit: self.message_bytes };
+            all.reserve_exact(room.growth(all.len(), all.capacity(), 1)?);
         }
         let most = (all.capacity() - all.len()).min(coming as usize - 1);
         Some((all, most))
@@ -195,6 +208,7 @@ impl Decoder {
                 Some(data) => data.declared = declared,
                 // The common case: a message in one frame, all of it there.
                 None if ends && !compressed => {
+                    self.before = 0;
                     piece.unmask();
                     return Message::whole(opcode, piece.payload).map(|message| Some(Item::Message(message)));
                 }
@@ -204,11 +218,11 @@ impl Decoder {
         piece.unmask();
         // Without an assembly the message was refused before, and what is left of it is skipped.
         let Some(data) = &mut self.data else { return Ok(None) };
-        let limit = self.message_bytes;
+        let room = Room { coming, before: self.before as usize, limit: self.message_bytes };
         match self.inflater.as_mut().filter(|_| data.compressed) {
-            None => data.push(piece.payload, coming, limit)?,
+            None => data.push(piece.payload, room)?,
             Some(inflater) => {
-                let mut take = |bytes: &[u8]| data.push(bytes, 0, limit);
+                let mut take = |bytes: &[u8]| data.push(bytes, Room { coming: 0, before: 0, ..room });
                 inflater.push(piece.payload, &mut take)?;
                 if ends {
                     inflater.finish()?;
@@ -219,6 +233,7 @@ impl Decoder {
             return Ok(None);
         }
         let Some(data) = self.data.take() else { return Ok(None) };
+        self.before = u32::try_from(data.len()).unwrap_or(0);
         data.finish().map(|message| Some(Item::Message(message)))
     }
 
@@ -378,20 +393,19 @@ impl Assembly {
     }
 
     /// Appends what belongs to the message, which the headers cannot bound where it was compressed.
-    /// `coming` is what the frame still holds, by its header.
-    fn push(&mut self, bytes: &[u8], coming: u64, limit: usize) -> Result<(), Violation> {
-        if self.len() + bytes.len() > limit {
+    fn push(&mut self, bytes: &[u8], room: Room) -> Result<(), Violation> {
+        if self.len() + bytes.len() > room.limit {
             return Err(Violation::TooBig);
         }
         match &mut self.content {
             Content::Binary(all) => {
-                if let Some(more) = growth(all.len(), all.capacity(), bytes.len(), coming, limit) {
+                if let Some(more) = room.growth(all.len(), all.capacity(), bytes.len()) {
                     all.reserve_exact(more);
                 }
                 all.extend_from_slice(bytes);
                 Ok(())
             }
-            Content::Text(all) => all.push(bytes, coming, limit),
+            Content::Text(all) => all.push(bytes, room),
         }
     }
 
@@ -416,20 +430,33 @@ fn deflated_most(limit: usize) -> usize {
     limit.saturating_add(limit / 8).saturating_add(64)
 }
 
-/// A header is believed in steps: memory is at most so many times what has come.
+/// A header is believed in steps: what is reserved is at most so many times what has come.
 const BELIEVED_TIMES: usize = 4;
 
-/// How much to reserve so that a buffer of `len` takes `more`, of a frame from which there is so much `coming`: what the
-/// frame declares, or doubling for fragments, but within what has come and the limit of a message.
-fn growth(len: usize, capacity: usize, more: usize, coming: u64, limit: usize) -> Option<usize> {
-    let needed = len + more;
-    if needed <= capacity {
-        return None;
+/// What goes into how much is reserved for a message.
+#[derive(Clone, Copy)]
+struct Room {
+    /// What the frame still holds, by its header.
+    coming: u64,
+    /// What the peer's last message held: so much it is believed at once.
+    before: usize,
+    /// What a message may hold.
+    limit: usize,
+}
+
+impl Room {
+    /// How much to reserve so that a buffer of `len` takes `more`: what the frame declares, or doubling for fragments,
+    /// but within what has come, now or before, and the limit.
+    fn growth(self, len: usize, capacity: usize, more: usize) -> Option<usize> {
+        let needed = len + more;
+        if needed <= capacity {
+            return None;
+        }
+        // At most the limit, by the header.
+        let frame = len.saturating_add(self.coming as usize);
+        let believed = frame.min(self.before.max(BELIEVED_TIMES * needed));
+        Some(needed.max(believed).max(2 * capacity).min(self.limit.max(needed)) - len)
     }
-    // At most the limit, by the header.
-    let frame = len.saturating_add(coming as usize);
-    let believed = frame.min(BELIEVED_TIMES * needed);
-    Some(needed.max(believed).max(2 * capacity).min(limit.max(needed)) - len)
 }
 
 /// Text that is checked as it arrives: the first byte that cannot belong to UTF-8 fails it.
@@ -442,28 +469,28 @@ struct Utf8 {
 }
 
 impl Utf8 {
-    fn push(&mut self, mut bytes: &[u8], coming: u64, limit: usize) -> Result<(), Violation> {
+    fn push(&mut self, mut bytes: &[u8], room: Room) -> Result<(), Violation> {
         while self.pending_len > 0 {
             let Some((&next, rest)) = bytes.split_first() else { return Ok(()) };
             bytes = rest;
             self.pending[self.pending_len] = next;
             self.pending_len += 1;
-            self.settle(coming, limit)?;
+            self.settle(room)?;
         }
         let (whole, begun) = bytes.split_at(bytes.len() - unfinished(bytes));
         let whole = std::str::from_utf8(whole).map_err(|_| Violation::TextNotUtf8)?;
-        self.append(whole, coming, limit);
+        self.append(whole, room);
         self.pending[..begun.len()].copy_from_slice(begun);
         self.pending_len = begun.len();
-        if begun.is_empty() { Ok(()) } else { self.settle(coming, limit) }
+        if begun.is_empty() { Ok(()) } else { self.settle(room) }
     }
 
     /// Appends the pending character if it is whole; fails if it can never be.
-    fn settle(&mut self, coming: u64, limit: usize) -> Result<(), Violation> {
+    fn settle(&mut self, room: Room) -> Result<(), Violation> {
         let pending = self.pending;
         match std::str::from_utf8(&pending[..self.pending_len]) {
             Ok(character) => {
-                self.append(character, coming, limit);
+                self.append(character, room);
                 self.pending_len = 0;
                 Ok(())
             }
@@ -472,8 +499,8 @@ impl Utf8 {
         }
     }
 
-    fn append(&mut self, text: &str, coming: u64, limit: usize) {
-        if let Some(more) = growth(self.text.len(), self.text.capacity(), text.len(), coming, limit) {
+    fn append(&mut self, text: &str, room: Room) {
+        if let Some(more) = room.growth(self.text.len(), self.text.capacity(), text.len()) {
             self.text.reserve_exact(more);
         }
         self.text.push_str(text);
@@ -606,6 +633,40 @@ mod tests {
             received += some;
             decoder.read_into_place(some);
         }
+    }
+
+    #[test]
+    fn a_peer_is_believed_as_much_as_it_has_sent_before() {
+        let mut decoder = Decoder::new(Role::Client, 1 << 20);
+        let mut say = |len: usize| {
+            let mut wire = Vec::new();
+            piece(true, Opcode::Binary, &vec![7; len], &mut wire);
+            let first = decoder.first_read();
+            let (mut at, mut capacities) = (0, Vec::new());
+            let mut step = first.min(10_000);
+            while at < wire.len() {
+                if let Some((place, most)) = decoder.place() {
+                    capacities.push(place.capacity());
+                    let some = most.min(wire.len() - at);
+                    place.extend_from_slice(&wire[at..at + some]);
+                    decoder.read_into_place(some);
+                    at += some;
+                    continue;
+                }
+                let end = wire.len().min(at + step);
+                step = 10_000;
+                at += decoder.next(&mut wire[at..end]).0;
+            }
+            (first, capacities.first().copied())
+        };
+        let (first, reserved) = say(500_000);
+        assert_eq!(first, usize::MAX);
+        assert!(reserved.unwrap() < 50_000, "{reserved:?}");
+        assert_eq!(say(500_000), (FIRST_BYTES, Some(500_000)));
+        let (first, reserved) = say(900_000);
+        assert_eq!((first, reserved), (FIRST_BYTES, Some(500_000)), "no more than it has sent");
+        assert_eq!(say(9), (FIRST_BYTES, None));
+        assert_eq!(say(9), (usize::MAX, None), "what is short is read with what follows it");
     }
 
     #[test]

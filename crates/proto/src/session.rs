@@ -397,6 +397,11 @@ impl Session {
         if self.deaf || matches!(self.state, State::Closing | State::Closed) { None } else { self.decoder.place() }
     }
 
+    /// How much to read at once where there is no place; see [`Decoder::first_read`].
+    pub fn first_read(&self) -> usize {
+        self.decoder.first_read()
+    }
+
     /// So many bytes were read to where [`Session::place`] said.
     pub fn read_into_place(&mut self, bytes: usize, now: Duration) {
         self.last_read = now.into();

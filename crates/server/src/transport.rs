@@ -319,7 +319,8 @@ impl Driver {
 
     fn poll_read_input(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut input = Input::spare();
-        let mut buffer = ReadBuf::new(&mut input.buffer);
+        let most = self.machine.first_read().min(input.buffer.len());
+        let mut buffer = ReadBuf::new(&mut input.buffer[..most]);
         let polled = self.io.get().poll_read(cx, &mut buffer);
         let read = buffer.filled().len();
         match polled {
