@@ -33,6 +33,10 @@ key = "${API_KEY}"
 [limits]
 connections = ${COUNT + 100}
 connections_per_address = ${COUNT}
+address_connects_per_s = 0
+identity_connects_per_s = 0
+address_refusals_per_s = 0
+lingering_per_address = 1000000
 [log]
 level = "error"
 [[route]]

@@ -54,6 +54,10 @@ function serveConfig(work, port) {
   const limits = `
 [limits]
 connections_per_address = 1000000
+address_connects_per_s = 0
+identity_connects_per_s = 0
+address_refusals_per_s = 0
+lingering_per_address = 1000000
 messages_per_s = 1000000
 message_burst = 1000000`;
   const log = `

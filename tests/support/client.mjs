@@ -18,6 +18,10 @@ export const ROOMY = `
 messages_per_s = 1000000
 message_burst = 1000000
 connections_per_address = 10000
+address_connects_per_s = 0
+identity_connects_per_s = 0
+address_refusals_per_s = 0
+lingering_per_address = 1000000
 connections_per_identity = 10000
 rooms_per_connection = 10000
 `;
@@ -82,6 +86,9 @@ export async function serve(t, { args = [], format = "json", panics = false, ...
       call(server.api + path, method, body, headers),
     lines: () => jsonLines(server.log()),
     endings: () => jsonLines(server.log()).filter(({ target }) => target === "saywhy::ending"),
+    /** Resolves when so many endings are logged. */
+    ended: (count) =>
+      eventually(() => jsonLines(server.log()).filter(({ target }) => target === "saywhy::ending").length >= count),
     /** Resolves to the ending of a connection, as soon as it is logged. */
     ending: (id) =>
       eventually(() => jsonLines(server.log()).find((line) => line.target === "saywhy::ending" && line.connection_id === id)),

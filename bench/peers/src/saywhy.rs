@@ -4,7 +4,7 @@ use axum::Router;
 use axum::response::Response;
 use axum::routing::any;
 use saywhy::catalogue::UNAUTHORIZED;
-use saywhy::{Admission, Compression, Gate, Limits, Refusal, Settings};
+use saywhy::{Admission, Compression, Gate, Limits, Rate, Refusal, Settings};
 use std::io;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -44,6 +44,9 @@ async fn serve_with(limits: Limits, compression: Option<Compression>, listener: 
         limits: Arc::new(limits),
         compression,
         connections_per_address: usize::MAX,
+        connects_per_address: Rate::NONE,
+        refusals_per_address: Rate::NONE,
+        lingering_per_address: usize::MAX,
         ..Settings::default()
     };
     let gate = Gate::new(settings.clone());

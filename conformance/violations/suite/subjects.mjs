@@ -120,6 +120,10 @@ function serveConfig(port) {
 [limits]
 message_bytes = ${MESSAGE_BYTES}
 connections_per_address = 1000
+address_connects_per_s = 0
+identity_connects_per_s = 0
+address_refusals_per_s = 0
+lingering_per_address = 1000000
 [log]
 level = "error"
 [[route]]

@@ -170,6 +170,40 @@ pub(crate) struct Limits {
     /// Connections at once from one address; for IPv6 from one /64.
     #[schemars(range(min = 1, max = 10_000_000), extend("x-client-sees" = "rate_limited"))]
     pub(crate) connections_per_address: u32,
+    /// Connections that are asked for in a second, by everyone, in the long run; 0 is no limit.
+    #[schemars(range(max = 1_000_000), extend("x-client-sees" = "overloaded"))]
+    pub(crate) connects_per_s: u32,
+    /// Those at once.
+    #[schemars(range(max = 1_000_000), extend("x-client-sees" = "overloaded"))]
+    pub(crate) connect_burst: u32,
+    /// Connections that one address (for IPv6 one /64) asks for in a second, in the long run; 0 is no limit.
+    #[schemars(range(max = 1_000_000), extend("x-client-sees" = "rate_limited"))]
+    pub(crate) address_connects_per_s: u32,
+    /// Those at once.
+    #[schemars(range(max = 1_000_000), extend("x-client-sees" = "rate_limited"))]
+    pub(crate) address_connect_burst: u32,
+    /// Connections that one identity asks for in a second, in the long run; 0 is no limit.
+    #[schemars(range(max = 1_000_000), extend("x-client-sees" = "rate_limited"))]
+    pub(crate) identity_connects_per_s: u32,
+    /// Those at once.
+    #[schemars(range(max = 1_000_000), extend("x-client-sees" = "rate_limited"))]
+    pub(crate) identity_connect_burst: u32,
+    /// Refusals in the form `close` that one address gets in a second without waiting; 0 is no limit. The next come later
+    /// and later, and in the end as plain HTTP 503.
+    #[schemars(range(max = 1_000_000), extend("x-client-sees" = "overloaded"))]
+    pub(crate) address_refusals_per_s: u32,
+    /// Those at once.
+    #[schemars(range(max = 1_000_000), extend("x-client-sees" = "overloaded"))]
+    pub(crate) address_refusal_burst: u32,
+    /// How long such a refusal is held back at most.
+    #[schemars(range(max = 60_000))]
+    pub(crate) refusal_delay_ms: u32,
+    /// Refused connections that wait for their client's Close at once. Past it refusals are plain HTTP 503.
+    #[schemars(range(max = 10_000_000), extend("x-client-sees" = "overloaded"))]
+    pub(crate) lingering: u32,
+    /// Those of one address.
+    #[schemars(range(max = 10_000_000), extend("x-client-sees" = "overloaded"))]
+    pub(crate) lingering_per_address: u32,
 }
 
 impl Default for Limits {
@@ -180,6 +214,17 @@ impl Default for Limits {
             handshake_ms: 10_000,
             connections: 100_000,
             connections_per_address: 64,
+            connects_per_s: 0,
+            connect_burst: 0,
+            address_connects_per_s: 20,
+            address_connect_burst: 200,
+            identity_connects_per_s: 5,
+            identity_connect_burst: 50,
+            address_refusals_per_s: 1,
+            address_refusal_burst: 20,
+            refusal_delay_ms: 3_000,
+            lingering: 2_000,
+            lingering_per_address: 64,
         }
     }
 }

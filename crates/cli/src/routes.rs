@@ -6,8 +6,8 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::any;
 use saywhy::{
-    Admission, Cause, Compression, DrainPlan, ErrorMessage, Gate, HttpLimits, Limits, Origin, Refusal, RefusalForm,
-    Settings, TokenKeys,
+    Admission, Cause, Compression, DrainPlan, ErrorMessage, Gate, HttpLimits, Limits, Origin, Rate, Refusal,
+    RefusalForm, Settings, TokenKeys,
 };
 use saywhy_rooms::broker::{Broker as _, MemoryBroker, MemoryLimits};
 use saywhy_rooms::{Authenticate, Claims, Create, Permission, Rooms, RoomsSettings};
@@ -187,6 +187,13 @@ pub(crate) fn house(config: &Config) -> Gate {
         }),
         connections: limits.connections as usize,
         connections_per_address: limits.connections_per_address as usize,
+        connects: Rate { per_s: limits.connects_per_s, burst: limits.connect_burst },
+        connects_per_address: Rate { per_s: limits.address_connects_per_s, burst: limits.address_connect_burst },
+        connects_per_identity: Rate { per_s: limits.identity_connects_per_s, burst: limits.identity_connect_burst },
+        refusals_per_address: Rate { per_s: limits.address_refusals_per_s, burst: limits.address_refusal_burst },
+        refusal_delay: Duration::from_millis(limits.refusal_delay_ms.into()),
+        lingering: limits.lingering as usize,
+        lingering_per_address: limits.lingering_per_address as usize,
         ..Settings::default()
     })
 }

@@ -77,10 +77,14 @@ impl Admission {
     /// Says whose connection it is. The first identity stands.
     ///
     /// # Errors
-    /// `rate_limited` when the identity has as many connections as it may; with
+    /// `rate_limited` when the identity has as many connections as it may, or asks for them too often; with
     /// [`Settings::one_per_identity`](crate::Settings::one_per_identity) the older ones end with `replaced` instead, when this one is let in.
     pub fn identify(&self, user: &str) -> Result<(), Refusal> {
         let user = self.connection.user.get_or_init(|| user.into());
+        if let Err(wait) = self.house.rates.identifies(user) {
+            let error = RATE_LIMITED.say("The same identity asks for connections too often");
+            return Err(Refusal::new(error.retry_after(wait, wait)));
+        }
         let settings = &self.connection.settings;
         let limit = if settings.one_per_identity { usize::MAX } else { settings.connections_per_identity };
         if !self.house.identify(&self.connection, user, limit) {

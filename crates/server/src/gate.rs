@@ -1,7 +1,7 @@
 //! The gate in front of WebSocket routes: the order of admission, and every "no" made readable.
 //!
 //! ```text
-//! request → handshake valid? → origin → draining, overload → connections → [the route's own checks] → ready
+//! request → handshake valid? → origin → draining → rates → connections → [the route's own checks] → ready
 //! ```
 
 use crate::admission::Admission;
@@ -13,6 +13,7 @@ use crate::origin;
 use crate::outbox::Outbox;
 use crate::panic::caught;
 use crate::pending::{Begin, Pending, Slot, Unanswered, lock};
+use crate::rates::TooOften;
 use crate::refusal::Refusal;
 use crate::settings::{RefusalForm, Settings};
 use axum_core::response::{IntoResponse as _, Response};
@@ -53,7 +54,8 @@ impl Gate {
     /// The first gate of a server.
     pub fn new(settings: Settings) -> Self {
         observe::begin();
-        Self { settings: Arc::new(settings), house: Arc::default() }
+        let house = Arc::new(House::new(&settings));
+        Self { settings: Arc::new(settings), house }
     }
 
     /// Another gate of the same server: its own settings, but drained with the others, and sharing their counts.
@@ -188,6 +190,10 @@ fn settle(slot: &Slot, answer: Result<Result<Response, Infallible>, saywhy_codes
     pending.refuse(refusal)
 }
 
+/// For the operator, when an address has reached its share.
+const SHARED_ADDRESS: &str =
+    "the limit of an address; hint: if it is a proxy of yours, all of its clients share the limit";
+
 impl Gate {
     /// The checks before the route's own, cheapest first. What passes waits in the slot.
     fn admit<B>(&self, request: &mut Request<B>) -> Result<Slot, Box<Response>> {
@@ -224,12 +230,25 @@ impl Gate {
             let words = "None of the subprotocols on offer is spoken here";
             return Err(Box::new(pending.refuse(Refusal::new(BAD_REQUEST.say(words)))));
         }
-        if let Err(full) = pending.visit.reserve() {
-            let error = match full {
-                Full::House => OVERLOADED.message(),
-                Full::Address => RATE_LIMITED.say("Too many connections from your address").retry(OVERLOADED.retry),
+        if let Err(too_often) = self.house.rates.connects(peer) {
+            let refusal = match too_often {
+                TooOften::Everyone => Refusal::new(OVERLOADED).because("clients connect faster than they may"),
+                TooOften::Address(wait) => {
+                    let error = RATE_LIMITED.say("Your address asks for connections too often");
+                    Refusal::new(error.retry_after(wait, wait)).because(SHARED_ADDRESS)
+                }
             };
-            return Err(Box::new(pending.refuse(Refusal::new(error))));
+            return Err(Box::new(pending.refuse(refusal)));
+        }
+        if let Err(full) = pending.visit.reserve() {
+            let refusal = match full {
+                Full::House => Refusal::new(OVERLOADED).because("there are as many connections as there may be"),
+                Full::Address => {
+                    let error = RATE_LIMITED.say("Too many connections from your address");
+                    Refusal::new(error.retry(OVERLOADED.retry)).because(SHARED_ADDRESS)
+                }
+            };
+            return Err(Box::new(pending.refuse(refusal)));
         }
         let admission = Admission::new(request, pending, bearer);
         let slot = admission.slot();

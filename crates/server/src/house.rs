@@ -3,22 +3,23 @@
 use crate::connection::Connection;
 use crate::observe;
 use crate::outbox::Outbox;
+use crate::rates::Rates;
+use crate::settings::Settings;
 use saywhy_codes::{Cause, EndCause, Ending, Retry};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
 /// What all gates of a server share.
-#[derive(Default)]
 pub(crate) struct House {
+    pub(crate) rates: Rates,
     tables: Mutex<Tables>,
     /// No new connections are let in, and when they may come back.
     draining: Mutex<Option<Retry>>,
-    /// Refused connections that wait for the peer's Close.
-    lingering: AtomicUsize,
+    /// Refused connections that wait for the peer's Close, in all and by address.
+    lingering: Mutex<(usize, HashMap<IpAddr, usize>)>,
 }
 
 #[derive(Default)]
@@ -54,6 +55,12 @@ pub(crate) enum Full {
 }
 
 impl House {
+    /// An empty one, with the rates of these settings.
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let rates = Rates::new(settings);
+        Self { rates, tables: Mutex::default(), draining: Mutex::default(), lingering: Mutex::default() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Tables> {
         // Nothing in here panics with the lock held.
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
@@ -94,20 +101,42 @@ impl House {
         *self.draining.lock().unwrap_or_else(PoisonError::into_inner) = Some(retry);
     }
 
-    /// A place among the refused connections that wait for the peer's Close, of which there are so many at most.
-    pub(crate) fn linger(self: &Arc<Self>, most: usize) -> Option<Lingering> {
-        let taken = self.lingering.fetch_add(1, Ordering::Relaxed);
-        let lingering = Lingering(Arc::clone(self));
-        (taken < most).then_some(lingering)
+    fn lingering(&self) -> MutexGuard<'_, (usize, HashMap<IpAddr, usize>)> {
+        self.lingering.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place among the refused connections that wait for the peer's Close, if there is one left.
+    pub(crate) fn linger(self: &Arc<Self>, peer: Option<IpAddr>, settings: &Settings) -> Option<Lingering> {
+        let peer = peer.map(network);
+        let (all, addresses) = &mut *self.lingering();
+        if *all >= settings.lingering {
+            return None;
+        }
+        if let Some(peer) = peer {
+            let count = addresses.get(&peer).copied().unwrap_or_default();
+            if count >= settings.lingering_per_address {
+                return None;
+            }
+            addresses.insert(peer, count + 1);
+        }
+        *all += 1;
+        Some(Lingering { house: Arc::clone(self), peer })
     }
 }
 
 /// A place among the refused connections that wait for the peer's Close.
-pub(crate) struct Lingering(Arc<House>);
+pub(crate) struct Lingering {
+    house: Arc<House>,
+    peer: Option<IpAddr>,
+}
 
 impl Drop for Lingering {
     fn drop(&mut self) {
-        self.0.lingering.fetch_sub(1, Ordering::Relaxed);
+        let (all, addresses) = &mut *self.house.lingering();
+        *all -= 1;
+        if let Some(peer) = &self.peer {
+            one_less(addresses, peer);
+        }
     }
 }
 
@@ -218,7 +247,7 @@ where
 }
 
 /// Whoever has one address of an IPv6 /64 has all of them.
-fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
         IpAddr::V4(v4) => IpAddr::V4(v4),

@@ -2,6 +2,7 @@
 
 use crate::clock::now;
 use crate::pending::Pending;
+use crate::rates::Patience;
 use crate::stream::Io;
 use crate::transport::Driver;
 use axum_core::body::Body;
@@ -146,11 +147,24 @@ impl Pending {
         if !self.close_form {
             return self.refuse_http(&refusal);
         }
-        let most = self.visit.settings.lingering;
-        let Some(linger) = self.visit.house().linger(most) else {
-            // So many wait for the peer's Close already that this one gets the cheap form: try again later.
-            let crowded = Refusal { error: OVERLOADED.message(), status: StatusCode::SERVICE_UNAVAILABLE, cause: None };
-            return self.refuse_http(&crowded.because(format!("{}, and too many linger", refusal.error.error())));
+        let (house, peer) = (self.visit.house(), self.visit.peer);
+        // Whom there is no time for, and whom there is no place for, gets the cheap form: try again later.
+        let instead = |why: &str| {
+            let row = refusal.error.error();
+            let cheap = Refusal { error: OVERLOADED.message(), status: StatusCode::SERVICE_UNAVAILABLE, cause: None };
+            cheap.because(format!("{row}, and {why}"))
+        };
+        let delay = match house.rates.refused(peer) {
+            Patience::Now => Duration::ZERO,
+            Patience::Later(wait) => wait,
+            Patience::No(wait) => {
+                let mut busy = instead("its address comes back at once after each refusal");
+                busy.error = busy.error.retry_after(wait, wait);
+                return self.refuse_http(&busy);
+            }
+        };
+        let Some(linger) = house.linger(peer, &self.visit.settings) else {
+            return self.refuse_http(&instead("too many linger"));
         };
         let mut response = self.switching_protocols();
         if let Ok(name) = HeaderValue::from_str(refusal.error.error().name) {
@@ -160,6 +174,10 @@ impl Pending {
             let Self { upgrade, visit, .. } = *self;
             let Refusal { error, cause, .. } = refusal;
             let upgraded = upgrade.await;
+            if !delay.is_zero() {
+                // The 101 waits with the rest: a page that comes back as soon as it is closed comes back later.
+                tokio::time::sleep(delay).await;
+            }
             let visit = visit.answered();
             match upgraded {
                 Ok(upgraded) => {

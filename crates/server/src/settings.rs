@@ -4,6 +4,7 @@ use crate::origin::Origin;
 use saywhy_codes::Dialect;
 use saywhy_proto::{Compression, Limits};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Which encoding a refusal takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +16,20 @@ pub enum RefusalForm {
     Close,
     /// An HTTP status and `application/problem+json`.
     Http,
+}
+
+/// How often something may happen (GCRA).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// In a second, in the long run; 0 is no limit.
+    pub per_s: u32,
+    /// At once.
+    pub burst: u32,
+}
+
+impl Rate {
+    /// No limit.
+    pub const NONE: Self = Self { per_s: 0, burst: 0 };
 }
 
 /// How a gate treats the connections that pass it.
@@ -48,8 +63,20 @@ pub struct Settings {
     pub connections_per_address: usize,
     /// Connections at once of one identity: `rate_limited`.
     pub connections_per_identity: usize,
+    /// Connections that ask to come in: `overloaded`. Of the first gate of a server, as all that follows.
+    pub connects: Rate,
+    /// Those from one address: `rate_limited`.
+    pub connects_per_address: Rate,
+    /// Those of one identity: `rate_limited`.
+    pub connects_per_identity: Rate,
+    /// Refusals with a Close that one address gets at once. The next come later and later, and in the end as plain 503.
+    pub refusals_per_address: Rate,
+    /// How long such a Close is held back at most.
+    pub refusal_delay: Duration,
     /// Refused connections that wait for the peer's Close at once; past it refusals are plain 503.
     pub lingering: usize,
+    /// Those from one address.
+    pub lingering_per_address: usize,
 }
 
 impl Default for Settings {
@@ -69,7 +96,13 @@ impl Default for Settings {
             connections: 100_000,
             connections_per_address: 64,
             connections_per_identity: 16,
+            connects: Rate::NONE,
+            connects_per_address: Rate { per_s: 20, burst: 200 },
+            connects_per_identity: Rate { per_s: 5, burst: 50 },
+            refusals_per_address: Rate { per_s: 1, burst: 20 },
+            refusal_delay: Duration::from_secs(3),
             lingering: 2_000,
+            lingering_per_address: 64,
         }
     }
 }

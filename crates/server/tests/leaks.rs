@@ -11,7 +11,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use saywhy::catalogue::{INTERNAL_ERROR, NOT_FOUND, OVERLOADED, UNAUTHORIZED};
-use saywhy::{Admission, Explain, Failure, Handler, Outbox, Refusal, Session, Settings};
+use saywhy::{Admission, Explain, Failure, Handler, Outbox, Rate, Refusal, Session, Settings};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
 use std::error::Error;
@@ -143,7 +143,8 @@ fn nothing_private_leaves_a_refusal() {
 /// T35: with each token in each of its places, whatever happens then.
 #[test]
 fn a_token_is_neither_told_nor_logged() {
-    let settings = || Settings { token_cookie: Some("session".into()), ..Settings::default() };
+    let settings =
+        || Settings { token_cookie: Some("session".into()), refusals_per_address: Rate::NONE, ..Settings::default() };
     let queries = [format!("?access_token={TOKEN}"), format!("?a=b&access_token={}", TOKEN.replace('-', "%2D"))];
     let headers = [
         ("Authorization", format!("Bearer {TOKEN}")),

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::Query;
 use axum::routing::any;
 use saywhy::catalogue::NOT_FOUND;
-use saywhy::{Admission, Gate, Refusal, Settings};
+use saywhy::{Admission, Gate, Rate, Refusal, Settings};
 use serde_json::json;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -53,6 +53,48 @@ fn past_a_limit_of_connections_the_next_is_refused_until_one_leaves() {
             assert_eq!((&problem["name"], head.get("retry-after").is_empty()), (&json!(name), false));
             first.leave().await;
             house.open_session("/ws?user=alice").await;
+        });
+    }
+}
+
+#[test]
+fn past_a_rate_of_connections_the_next_is_refused_until_later() {
+    let seldom = Rate { per_s: 1, burst: 2 };
+    let often = |change: fn(&mut Settings, Rate)| {
+        let mut settings = Settings::default();
+        change(&mut settings, seldom);
+        settings
+    };
+    let cases = [
+        (often(|settings, rate| settings.connects = rate), "overloaded", "Too busy at the moment", true),
+        (
+            often(|settings, rate| settings.connects_per_address = rate),
+            "rate_limited",
+            "Your address asks for connections too often",
+            false,
+        ),
+        (
+            often(|settings, rate| settings.connects_per_identity = rate),
+            "rate_limited",
+            "The same identity asks for connections too often",
+            false,
+        ),
+    ];
+    for (settings, name, words, for_everyone) in cases {
+        house(settings, desk(&Desk::default()), async |house| {
+            for _ in 0..2 {
+                // It does not matter how long they stay.
+                house.open_session("/ws?user=alice").await.leave().await;
+            }
+            let mut third = house.ask("/ws?user=alice", BROWSER).await;
+            assert_eq!(third.head().await.get("saywhy-refused"), name);
+            let word = third.last_word().await;
+            assert_eq!((&*word.reason, &word.error["data"]["retry"]), (words, &json!("after")));
+            assert!(word.error["data"]["retry_after_ms"].as_u64().unwrap() > 0);
+            let (_, problem) = house.ask("/ws?user=alice", PROGRAM).await.problem().await;
+            assert_eq!(problem["name"], name);
+            let mut other = house.ask_from(OTHER_ADDRESS, "/ws?user=bob", PROGRAM).await;
+            assert_eq!(other.head().await.status, if for_everyone { 503 } else { 101 });
         });
     }
 }

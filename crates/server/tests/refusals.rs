@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use axum::routing::{any, get};
 use saywhy::catalogue::{BUILTIN, INTERNAL_ERROR, NOT_FOUND, OVERLOADED, UNAUTHORIZED};
 use saywhy::{
-    Admission, CatalogueEntry, CustomDialect, Dialect, ErrorCode, Gate, Refusal, RefusalForm, Retry, Settings,
+    Admission, CatalogueEntry, CustomDialect, Dialect, ErrorCode, Gate, Rate, Refusal, RefusalForm, Retry, Settings,
 };
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
@@ -88,7 +88,8 @@ fn every_row_in_every_dialect_is_a_message_and_a_close() {
 /// A thread that reads as soon as there is anything sees all of it, or it was not one write.
 #[test]
 fn the_101_the_message_and_the_close_leave_in_one_write() {
-    house(Settings::default(), refusing(), async |house| {
+    let settings = Settings { refusals_per_address: Rate::NONE, ..Settings::default() };
+    house(settings, refusing(), async |house| {
         let addr = house.addr;
         for _ in 0..100 {
             house.another();
@@ -518,6 +519,59 @@ fn past_the_limit_of_lingering_refusals_are_plain_503() {
         first.close(1000, "").await;
         assert_eq!(first.next().await, Seen::Fin);
         assert_eq!(house.ask("/forbidden", BROWSER).await.head().await.status, 101);
+    });
+}
+
+#[test]
+fn an_address_has_a_share_of_those_who_linger() {
+    let settings = Settings { lingering_per_address: 1, ..Settings::default() };
+    house(settings, refusing(), async |house| {
+        let mut first = house.ask("/forbidden", BROWSER).await;
+        first.head().await;
+        first.error_and_close().await;
+        let (head, _) = house.ask("/forbidden", BROWSER).await.problem().await;
+        assert_eq!((head.status, head.get("retry-after")), (503, "5"));
+        let mut other = house.ask_from(OTHER_ADDRESS, "/forbidden", BROWSER).await;
+        other.head().await;
+        other.last_word().await;
+        first.close(1000, "").await;
+        assert_eq!(first.next().await, Seen::Fin);
+        assert_eq!(house.ask("/forbidden", BROWSER).await.head().await.status, 101);
+    });
+}
+
+#[test]
+fn who_comes_back_at_once_gets_its_close_later_and_later_and_then_plain_503() {
+    let refusals_per_address = Rate { per_s: 2, burst: 1 };
+    let settings = Settings { refusals_per_address, refusal_delay: Duration::from_secs(1), ..Settings::default() };
+    house(settings, refusing(), async |house| {
+        let mut first = house.ask("/forbidden", BROWSER).await;
+        first.head().await;
+        first.last_word().await;
+        let mut later = house.ask("/forbidden", BROWSER).await;
+        let mut much_later = house.ask("/forbidden", BROWSER).await;
+        let (head, problem) = house.ask("/forbidden", BROWSER).await.problem().await;
+        assert_eq!((head.status, head.get("retry-after"), &problem["name"]), (503, "2", &json!("overloaded")));
+        let ending = house.log.until(|lines| lines.iter().find(|line| line.get("cause") == "overloaded").cloned());
+        assert!(ending.await.get("private").contains("forbidden, and its address comes back at once"));
+        // Someone else is refused as ever, and so is a program of the same address.
+        let mut other = house.ask_from(OTHER_ADDRESS, "/forbidden", BROWSER).await;
+        other.head().await;
+        other.last_word().await;
+        assert_eq!(house.ask("/forbidden", PROGRAM).await.problem().await.0.status, 403);
+        // Those who wait learn all of it in the end.
+        for client in [&mut later, &mut much_later] {
+            assert_eq!(client.head().await.status, 101);
+            assert_eq!(client.last_word().await.code, 4004);
+        }
+        let lived = |lines: &[Line]| {
+            let endings = lines.iter().filter(|line| line.get("cause") == "forbidden" && line.get("sent") == "4004");
+            let mut ms: Vec<u64> = endings.map(|line| line.get("lived_ms").parse().unwrap()).collect();
+            ms.sort_unstable();
+            (ms.len() == 4).then_some(ms)
+        };
+        let ms = house.log.until(lived).await;
+        assert!(ms[2] >= 400 && ms[3] >= 900, "{ms:?}");
     });
 }
 

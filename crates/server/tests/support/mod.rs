@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -37,6 +37,9 @@ pub const TOKEN: &str = "SECRET-7f3a-token";
 pub const BROWSER: &[(&str, &str)] = &[("Origin", "http://app.test")];
 /// A server-side program, which can read HTTP.
 pub const PROGRAM: &[(&str, &str)] = &[];
+
+/// Not the address that clients have by default.
+pub const OTHER_ADDRESS: &str = "127.0.0.2";
 
 /// What serves the router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +145,17 @@ impl House {
     /// Sends a valid opening handshake with some more headers.
     pub async fn ask(&self, target: &str, headers: &[(&str, &str)]) -> Client {
         self.ask_raw(&handshake(target, headers)).await
+    }
+
+    /// The same from another address.
+    pub async fn ask_from(&self, address: &str, target: &str, headers: &[(&str, &str)]) -> Client {
+        self.another();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(address.parse().unwrap(), 0)).unwrap();
+        let tcp = socket.connect(self.addr).await.unwrap();
+        let mut client = Client::new(tcp, Rc::clone(&self.heard));
+        client.raw(handshake(target, headers).as_bytes()).await;
+        client
     }
 
     /// A session that is open: `ready` was heard.
