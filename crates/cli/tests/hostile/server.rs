@@ -27,6 +27,7 @@ pub(crate) struct Server {
     api: SocketAddr,
     config: PathBuf,
     log: Arc<Log>,
+    descriptors: usize,
 }
 
 #[derive(Default)]
@@ -72,7 +73,8 @@ impl Server {
         };
         let (at, api) = (address("route "), address("api "));
         assert!(said.any(|line| line == "ready"));
-        Self { child, at, api, config, log }
+        let descriptors = fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap().count();
+        Self { child, at, api, config, log, descriptors }
     }
 
     /// The endings, as soon as there are `n`.
@@ -90,6 +92,16 @@ impl Server {
 
     pub(crate) fn memory(&self) -> Memory {
         Memory::of(self.child.id())
+    }
+
+    /// Files and sockets that it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    /// As many as were open when it began, when nobody was there.
+    pub(crate) fn idle_descriptors(&self) -> usize {
+        self.descriptors
     }
 
     pub(crate) fn cpu(&self) -> Duration {
