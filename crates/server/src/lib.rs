@@ -43,17 +43,20 @@ mod failure;
 mod gate;
 mod handshake;
 mod house;
+mod incoming;
 mod observe;
 mod origin;
 mod outbox;
 mod panic;
 mod pending;
+mod proxies;
 mod refusal;
 mod serve;
 mod session;
 mod settings;
 mod stream;
 pub mod testing;
+mod tls;
 mod token;
 mod transport;
 
@@ -63,6 +66,7 @@ pub use failure::{Explain, Failure};
 pub use gate::{Gate, Gated, PeerAddr};
 pub use origin::{InvalidOrigin, Origin};
 pub use outbox::{Encoded, Gone, Outbox};
+pub use proxies::{ForwardedHeader, InvalidNetwork, Network, Proxies};
 pub use refusal::Refusal;
 pub use saywhy_codes::{
     Catalogue, CatalogueEntry, Cause, CloseCode, CustomDialect, Detail, Dialect, EndCause, Ending, ErrorCode,
@@ -70,7 +74,8 @@ pub use saywhy_codes::{
 };
 pub use saywhy_proto::message::Message;
 pub use saywhy_proto::{Compression, Limits};
-pub use serve::{HttpLimits, serve, serve_with};
+pub use serve::{HttpLimits, Listening, serve, serve_with};
 pub use session::{Handler, Session};
 pub use settings::{RefusalForm, Settings};
+pub use tls::{Tls, TlsProblem};
 pub use token::{TokenKeys, TokenProblem};
