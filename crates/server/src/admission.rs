@@ -132,11 +132,11 @@ where
 
 /// A future of its own, so that a connection's keeps nothing of it.
 async fn upgraded(pending: Box<Pending>) -> Option<Box<Driver>> {
-    let Pending { upgrade, visit, agreed, .. } = *pending;
+    let Pending { upgrade, underway, visit, agreed, .. } = *pending;
     let upgraded = upgrade.await.ok()?;
     let visit = visit.answered();
     let settings = Arc::clone(&visit.settings);
-    let (io, early, held) = Io::from_hyper(upgraded);
+    let (io, early, held) = Io::from_hyper(upgraded, underway);
     let mut driver = Driver::new(io, early, held, visit);
     if let (Some(agreed), Some(ours)) = (agreed, &settings.compression) {
         driver.machine().compress(agreed, ours);
@@ -152,7 +152,7 @@ impl<S: Sync> FromRequestParts<S> for Admission {
             admission.connection.extracted();
             return Ok(admission);
         }
-        if crate::handshake::asks_for_websocket(&parts.headers) {
+        if crate::handshake::asks(&parts.method, &parts.headers, &parts.extensions) {
             tracing::error!(path = parts.uri.path(), "no Gate in front of this route; hint: add .layer(Gate::new(…))");
             return Err(Refusal::new(INTERNAL_ERROR));
         }

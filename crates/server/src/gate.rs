@@ -8,17 +8,19 @@ use crate::admission::Admission;
 use crate::connection::Connection;
 use crate::handshake::{self, Handshake, Invalid, SAYWHY_V1};
 use crate::house::{Full, House, Visit};
+use crate::incoming::Underway;
 use crate::observe;
 use crate::origin;
 use crate::outbox::Outbox;
 use crate::panic::caught;
 use crate::pending::{Begin, Pending, Slot, Unanswered, lock};
+use crate::proxies::Source;
 use crate::rates::TooOften;
 use crate::refusal::Refusal;
 use crate::settings::{RefusalForm, Settings};
 use axum_core::response::{IntoResponse as _, Response};
 use http::header::{CONNECTION, ORIGIN};
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 use saywhy_codes::catalogue::{
     BAD_REQUEST, FORBIDDEN, INTERNAL_ERROR, NOT_FOUND, OVERLOADED, RATE_LIMITED, REPLACED, SERVICE_RESTART,
@@ -125,14 +127,14 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        if !handshake::asks_for_websocket(request.headers()) {
+        if !handshake::asks_for_websocket(&request) {
             return Box::pin(self.inner.call(request));
         }
         // A gate further out has not decided yet: this one knows the route better, and takes over.
         if let Some(outer) = request.extensions_mut().remove::<Admission>()
             && let Some(pending) = outer.take_pending()
         {
-            request.extensions_mut().insert(pending.hand_over());
+            pending.hand_over(request.extensions_mut());
         }
         match self.gate.admit(&mut request) {
             Ok(slot) => {
@@ -173,7 +175,7 @@ fn settle(slot: &Slot, answer: Result<Result<Response, Infallible>, saywhy_codes
         return answer.unwrap_or_else(|cause| Refusal::new(INTERNAL_ERROR).because(cause).http(None));
     };
     let refusal = match (answer, pending.accepted.take()) {
-        (Ok(response), Some(begin)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+        (Ok(response), Some(begin)) if response.status() == pending.yes() => {
             return begin_session(pending, begin, response);
         }
         (Err(cause), _) => Refusal::new(INTERNAL_ERROR).because(cause),
@@ -200,6 +202,7 @@ impl Gate {
         let handshake = handshake::check(request);
         let peer = request.extensions().get::<PeerAddr>().map(|peer| peer.0.ip());
         let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+        let underway = request.extensions_mut().remove::<Underway>();
         let (handshake, upgrade) = match (handshake, upgrade) {
             (Ok(handshake), Some(upgrade)) => (handshake, upgrade),
             (Err(invalid), _) => return Err(Box::new(self.refuse_handshake(request, peer, invalid))),
@@ -217,9 +220,11 @@ impl Gate {
         let path = request.uri().path().into();
         let visit = Unanswered::new(self.visit(path, peer, json));
         let agreed = settings.compression.as_ref().and_then(|ours| Agreed::answer(&extensions, ours));
-        let pending = Box::new(Pending { upgrade, visit, close_form, accepted: None, agreed, accept, protocol });
+        let pending =
+            Box::new(Pending { upgrade, underway, visit, close_form, accepted: None, agreed, accept, protocol });
 
-        if !origin::is_allowed(request.headers(), &settings.origins) {
+        let secure = request.extensions().get::<Source>().and_then(|source| source.secure);
+        if !origin::is_allowed(request.headers(), secure, &settings.origins) {
             // And nothing else: to a foreign page a refusal must not tell what is here.
             return Err(Box::new(pending.refuse(Refusal::new(FORBIDDEN.say("Pages of this origin may not connect")))));
         }
@@ -278,8 +283,10 @@ impl Gate {
         let refusal = Refusal::new(BAD_REQUEST.say(invalid.message())).status(status);
         let connection = Connection::new(Arc::clone(&self.settings), request.uri().path().into(), peer, false);
         let mut response = refusal.http(Some(connection.id.simple().to_string()));
-        // What follows a broken handshake, such as a body, could be taken for another request.
-        response.headers_mut().append(CONNECTION, HeaderValue::from_static("close"));
+        if request.version() != Version::HTTP_2 {
+            // What follows a broken handshake, such as a body, could be taken for another request.
+            response.headers_mut().append(CONNECTION, HeaderValue::from_static("close"));
+        }
         observe::refused_handshake(&connection, invalid.message());
         response
     }

@@ -6,7 +6,8 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, HeaderName, Method, Request, Version};
+use http::{Extensions, HeaderMap, HeaderName, Method, Request, Version};
+use hyper::ext::Protocol;
 use saywhy_proto::deflate::{self, Extension};
 use sha1::{Digest, Sha1};
 
@@ -22,8 +23,8 @@ const MAX_EXTENSIONS: usize = 32;
 /// A valid opening handshake.
 #[derive(Debug)]
 pub(crate) struct Handshake {
-    /// `Sec-WebSocket-Accept`.
-    pub(crate) accept: String,
+    /// `Sec-WebSocket-Accept`; HTTP/2 has none.
+    pub(crate) accept: Option<String>,
     /// The subprotocols on offer, in the client's order, without tokens.
     pub(crate) protocols: Vec<String>,
     /// The token among the subprotocols.
@@ -65,26 +66,44 @@ impl Invalid {
 }
 
 /// Whether a request asks for a WebSocket, however badly.
-pub(crate) fn asks_for_websocket(headers: &HeaderMap) -> bool {
-    headers.contains_key(SEC_WEBSOCKET_KEY) || lists(headers, &UPGRADE, "websocket")
+pub(crate) fn asks_for_websocket<B>(request: &Request<B>) -> bool {
+    asks(request.method(), request.headers(), request.extensions())
 }
 
-/// Checks every MUST of RFC 6455 §4.2.1.
+/// As [`asks_for_websocket`], for a request in parts.
+pub(crate) fn asks(method: &Method, headers: &HeaderMap, extensions: &Extensions) -> bool {
+    let upgrade = headers.contains_key(SEC_WEBSOCKET_KEY) || lists(headers, &UPGRADE, "websocket");
+    upgrade || is_extended_connect(method, extensions)
+}
+
+/// As HTTP/2 asks: RFC 8441 §4.
+fn is_extended_connect(method: &Method, extensions: &Extensions) -> bool {
+    let protocol = extensions.get::<Protocol>();
+    *method == Method::CONNECT && protocol.is_some_and(|protocol| protocol.as_str() == "websocket")
+}
+
+/// Checks every MUST of RFC 6455 §4.2.1; for HTTP/2 those that RFC 8441 §5 leaves in force.
 pub(crate) fn check<B>(request: &Request<B>) -> Result<Handshake, Invalid> {
     let headers = request.headers();
     let check = |right: bool, wrong: Invalid| if right { Ok(()) } else { Err(wrong) };
-    check(request.method() == Method::GET, Invalid::Method)?;
-    check(request.version() == Version::HTTP_11, Invalid::HttpVersion)?;
-    check(single(headers, &HOST).is_some() || request.uri().host().is_some(), Invalid::Host)?;
-    check(lists(headers, &UPGRADE, "websocket"), Invalid::Upgrade)?;
-    check(lists(headers, &CONNECTION, "upgrade"), Invalid::Connection)?;
-    check(single(headers, &SEC_WEBSOCKET_VERSION) == Some("13"), Invalid::Version)?;
-    let key = single(headers, &SEC_WEBSOCKET_KEY).ok_or(Invalid::Key)?;
-    check(STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16), Invalid::Key)?;
+    let accept = if is_extended_connect(request.method(), request.extensions()) {
+        check(single(headers, &SEC_WEBSOCKET_VERSION) == Some("13"), Invalid::Version)?;
+        None
+    } else {
+        check(request.method() == Method::GET, Invalid::Method)?;
+        check(request.version() == Version::HTTP_11, Invalid::HttpVersion)?;
+        check(single(headers, &HOST).is_some() || request.uri().host().is_some(), Invalid::Host)?;
+        check(lists(headers, &UPGRADE, "websocket"), Invalid::Upgrade)?;
+        check(lists(headers, &CONNECTION, "upgrade"), Invalid::Connection)?;
+        check(single(headers, &SEC_WEBSOCKET_VERSION) == Some("13"), Invalid::Version)?;
+        let key = single(headers, &SEC_WEBSOCKET_KEY).ok_or(Invalid::Key)?;
+        check(STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16), Invalid::Key)?;
+        Some(accept(key))
+    };
     let no_body = headers.get(CONTENT_LENGTH).is_none_or(|length| length.as_bytes() == b"0");
     check(no_body && !headers.contains_key(TRANSFER_ENCODING), Invalid::Body)?;
     let (protocols, bearer) = protocols(headers)?;
-    Ok(Handshake { accept: accept(key), protocols, bearer, extensions: extensions(headers)? })
+    Ok(Handshake { accept, protocols, bearer, extensions: extensions(headers)? })
 }
 
 /// RFC 6455 §4.2.2: the key and a constant, hashed.
@@ -168,7 +187,7 @@ mod tests {
     #[test]
     fn the_example_of_the_rfc() {
         let handshake = check(&request().body(()).unwrap()).unwrap();
-        assert_eq!(handshake.accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(handshake.accept.as_deref(), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
     }
 
     #[test]
@@ -195,6 +214,20 @@ mod tests {
         assert_eq!(check(&post).unwrap_err(), Invalid::Method);
         let old = request().version(Version::HTTP_10).body(()).unwrap();
         assert_eq!(check(&old).unwrap_err(), Invalid::HttpVersion);
+    }
+
+    #[test]
+    fn what_http_2_asks_for() {
+        let connect = |version: &str, protocol: &'static str| {
+            let request = Request::connect("https://example.com/ws").version(Version::HTTP_2);
+            let request = request.header(SEC_WEBSOCKET_VERSION, version).extension(Protocol::from_static(protocol));
+            request.header(SEC_WEBSOCKET_PROTOCOL, "chat").body(()).unwrap()
+        };
+        let handshake = check(&connect("13", "websocket")).unwrap();
+        assert_eq!((handshake.accept, handshake.protocols), (None, vec!["chat".to_owned()]));
+        assert_eq!(check(&connect("8", "websocket")).unwrap_err(), Invalid::Version);
+        assert!(!asks_for_websocket(&connect("13", "connect-udp")));
+        assert!(!asks_for_websocket(&Request::connect("example.com:80").body(()).unwrap()));
     }
 
     #[test]

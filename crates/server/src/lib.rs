@@ -43,11 +43,13 @@ mod failure;
 mod gate;
 mod handshake;
 mod house;
+mod incoming;
 mod observe;
 mod origin;
 mod outbox;
 mod panic;
 mod pending;
+mod proxies;
 mod rates;
 mod refusal;
 mod serve;
@@ -55,6 +57,7 @@ mod session;
 mod settings;
 mod stream;
 pub mod testing;
+mod tls;
 mod token;
 mod transport;
 
@@ -64,6 +67,7 @@ pub use failure::{Explain, Failure};
 pub use gate::{Gate, Gated, PeerAddr};
 pub use origin::{InvalidOrigin, Origin};
 pub use outbox::{Encoded, Gone, Outbox};
+pub use proxies::{ForwardedHeader, InvalidNetwork, Network, Proxies};
 pub use refusal::Refusal;
 pub use saywhy_codes::{
     Catalogue, CatalogueEntry, Cause, CloseCode, CustomDialect, Detail, Dialect, EndCause, Ending, ErrorCode,
@@ -71,7 +75,8 @@ pub use saywhy_codes::{
 };
 pub use saywhy_proto::message::Message;
 pub use saywhy_proto::{Compression, Limits};
-pub use serve::{HttpLimits, serve, serve_with};
+pub use serve::{HttpLimits, Listening, serve, serve_with};
 pub use session::{Handler, Session};
 pub use settings::{Rate, RefusalForm, Settings};
+pub use tls::{Tls, TlsProblem};
 pub use token::{TokenKeys, TokenProblem};

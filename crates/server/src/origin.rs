@@ -59,21 +59,26 @@ fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// Whether the page behind a request may open a connection. Without an `Origin` it is no page.
-pub(crate) fn is_allowed(headers: &HeaderMap, allowed: &[Origin]) -> bool {
+/// Whether the page behind a request may open a connection. Without an `Origin` it is no page. `secure` is whether the
+/// request came over TLS, where that is known.
+pub(crate) fn is_allowed(headers: &HeaderMap, secure: Option<bool>, allowed: &[Origin]) -> bool {
     let mut origins = headers.get_all(ORIGIN).iter();
     let Some(origin) = origins.next() else { return true };
     if origins.next().is_some() {
         return false;
     }
     let Some(origin) = text(origin).and_then(|origin| origin.parse::<Origin>().ok()) else { return false };
-    allowed.contains(&origin) || is_same(&origin, headers)
+    allowed.contains(&origin) || is_same(&origin, secure, headers)
 }
 
-/// The page came from the host that it connects to. Behind a proxy that ends TLS the scheme is unknown here, so the
-/// port is compared as the page's scheme has it.
-fn is_same(origin: &Origin, headers: &HeaderMap) -> bool {
+/// The page came from the host that it connects to. Behind a proxy that ends TLS, and is not trusted to say so, the
+/// scheme is unknown here; so the port is compared as the page's scheme has it.
+fn is_same(origin: &Origin, secure: Option<bool>, headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(HOST).and_then(text) else { return false };
+    // Anyone on the way can be a page without TLS.
+    if secure.is_some_and(|secure| secure != (origin.scheme == "https")) {
+        return false;
+    }
     format!("{}://{host}", origin.scheme).parse::<Origin>().is_ok_and(|same| same == *origin)
 }
 
@@ -161,11 +166,17 @@ mod tests {
             for origin in *origins {
                 headers.append(ORIGIN, origin.parse().unwrap());
             }
-            assert_eq!(is_allowed(&headers, &listed), *passes, "{origins:?} at {host}: {why}");
+            assert_eq!(is_allowed(&headers, None, &listed), *passes, "{origins:?} at {host}: {why}");
         }
         // What is no text is no origin.
         let mut headers = HeaderMap::new();
         headers.insert(ORIGIN, HeaderValue::from_bytes(b"https://b\xFCcher.example").unwrap());
-        assert!(!is_allowed(&headers, &listed));
+        assert!(!is_allowed(&headers, None, &listed));
+        // Where it is known whether the connection is secure, so must the page be.
+        let mut headers = HeaderMap::from_iter([(HOST, HeaderValue::from_static("ws.example"))]);
+        for (origin, secure) in [("https://ws.example", true), ("http://ws.example", false)] {
+            headers.insert(ORIGIN, HeaderValue::from_static(origin));
+            assert!(is_allowed(&headers, Some(secure), &[]) && !is_allowed(&headers, Some(!secure), &[]), "{origin}");
+        }
     }
 }

@@ -1,10 +1,11 @@
 //! A connection that asked for an upgrade and waits for the decision.
 
 use crate::house::Visit;
+use crate::incoming::Underway;
 use axum_core::body::Body;
 use axum_core::response::Response;
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
-use http::{HeaderValue, StatusCode};
+use http::{Extensions, HeaderValue, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use saywhy_codes::{EndCause, Loss};
 use saywhy_proto::deflate::Agreed;
@@ -15,6 +16,8 @@ use tokio::task::AbortHandle;
 /// A connection whose handshake is valid and about which nothing is decided yet.
 pub(crate) struct Pending {
     pub(crate) upgrade: OnUpgrade,
+    /// That something goes on on the connection that it is a stream of.
+    pub(crate) underway: Option<Underway>,
     pub(crate) visit: Unanswered,
     /// The client can read a message and a Close, and nothing else.
     pub(crate) close_form: bool,
@@ -22,8 +25,8 @@ pub(crate) struct Pending {
     pub(crate) accepted: Option<Begin>,
     /// What was agreed about compression, should the connection be let in.
     pub(crate) agreed: Option<Agreed>,
-    /// `Sec-WebSocket-Accept`.
-    pub(crate) accept: String,
+    /// `Sec-WebSocket-Accept`; HTTP/2 has none.
+    pub(crate) accept: Option<String>,
     /// The subprotocol of the answer.
     pub(crate) protocol: Option<String>,
 }
@@ -65,9 +68,17 @@ impl Drop for Unanswered {
 
 impl Pending {
     /// Gives it to a gate further in, as if nobody had looked at it.
-    pub(crate) fn hand_over(self) -> OnUpgrade {
+    pub(crate) fn hand_over(self, extensions: &mut Extensions) {
         drop(self.visit.answered());
-        self.upgrade
+        extensions.insert(self.upgrade);
+        if let Some(underway) = self.underway {
+            extensions.insert(underway);
+        }
+    }
+
+    /// The status of a yes: RFC 6455 §4.2.2, and RFC 8441 §5 for HTTP/2.
+    pub(crate) fn yes(&self) -> StatusCode {
+        if self.accept.is_some() { StatusCode::SWITCHING_PROTOCOLS } else { StatusCode::OK }
     }
 
     /// The answer of someone who is let in. A refusal agrees on no extensions.
@@ -80,15 +91,15 @@ impl Pending {
         response
     }
 
-    /// RFC 6455 §4.2.2.
+    /// RFC 6455 §4.2.2, RFC 8441 §5.
     pub(crate) fn switching_protocols(&self) -> Response {
         let mut response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        *response.status_mut() = self.yes();
         let headers = response.headers_mut();
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         // Base64 and tokens are visible ASCII, so both are header values.
-        if let Ok(accept) = HeaderValue::from_str(&self.accept) {
+        if let Some(Ok(accept)) = self.accept.as_deref().map(HeaderValue::from_str) {
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
             headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
         }
         if let Some(Ok(protocol)) = self.protocol.as_deref().map(HeaderValue::from_str) {

@@ -98,6 +98,17 @@ impl Refusal {
         response
     }
 
+    /// The `http` form as HTTP/1.1 has it, for a connection of which no request was heard. Nothing follows it.
+    pub(crate) fn written(&self) -> Vec<u8> {
+        let (status, problem) = (self.status, self.problem(None).to_string());
+        format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n\
+             connection: close\r\n\r\n{problem}",
+            problem.len()
+        )
+        .into_bytes()
+    }
+
     fn problem(&self, request_id: Option<String>) -> Value {
         let row = self.error.error();
         let mut problem = json!({
@@ -171,7 +182,7 @@ impl Pending {
             response.headers_mut().insert(SAYWHY_REFUSED, name);
         }
         tokio::spawn(async move {
-            let Self { upgrade, visit, .. } = *self;
+            let Self { upgrade, underway, visit, .. } = *self;
             let Refusal { error, cause, .. } = refusal;
             let upgraded = upgrade.await;
             if !delay.is_zero() {
@@ -181,7 +192,7 @@ impl Pending {
             let visit = visit.answered();
             match upgraded {
                 Ok(upgraded) => {
-                    let (io, early, held) = Io::from_hyper(upgraded);
+                    let (io, early, held) = Io::from_hyper(upgraded, underway);
                     let mut driver = Driver::new(io, early, held, visit);
                     // RFC 6455 §7.1.1, as browsers need it: message, Close, then wait for theirs, then FIN.
                     driver.machine().close(Farewell { private: cause, ..Farewell::error(error) }, now());

@@ -1,50 +1,68 @@
-//! Accepting TCP connections and speaking HTTP on them, until told to stop.
+//! Accepting TCP connections, until told to stop.
 
-use crate::connection::Connection;
-use crate::gate::PeerAddr;
-use crate::handshake;
-use crate::observe;
-use crate::stream::Corked;
+use crate::incoming::{self, Front};
+use crate::proxies::Proxies;
+use crate::tls::Tls;
 use axum_core::body::Body;
 use axum_core::response::Response;
 use http::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use saywhy_codes::{EndCause, Loss};
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tower_service::Service;
 
-/// What the head of a request may take.
+/// How connections are taken.
+#[derive(Clone, Debug, Default)]
+pub struct Listening {
+    /// What the head of a request may take, and an HTTP connection.
+    pub limits: HttpLimits,
+    /// The certificate of this address. Without one it speaks plain HTTP.
+    pub tls: Option<Tls>,
+    /// Who is believed about where a connection comes from. By default nobody.
+    pub proxies: Proxies,
+}
+
+impl From<HttpLimits> for Listening {
+    fn from(limits: HttpLimits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+}
+
+/// What the head of a request may take, and an HTTP connection.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpLimits {
-    /// From the first byte to the last.
+    /// From the connection, through PROXY header and TLS, to the last byte of the head: 408 past it. And how long an HTTP
+    /// connection may stand with nothing going on.
     pub head: Duration,
     /// Bytes of the head: 431 past it. At least 8 KiB.
     pub head_bytes: usize,
     /// Headers: 431 past it.
     pub headers: usize,
+    /// Requests and WebSockets at once in one HTTP/2 connection: a client that keeps to RFC 9113 opens no more. With 0
+    /// HTTP/2 is not spoken.
+    pub streams: u32,
 }
 
 impl Default for HttpLimits {
     fn default() -> Self {
-        Self { head: Duration::from_secs(10), head_bytes: 16 * 1024, headers: 100 }
+        Self { head: Duration::from_secs(10), head_bytes: 16 * 1024, headers: 100, streams: 100 }
     }
 }
 
 /// How long to wait when the process has no descriptor left for one more connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves HTTP/1.1 with WebSockets until `stop` is done; then takes no more connections and returns. Sessions go on
-/// by themselves: end them with [`Gate::drain`](crate::Gate::drain) first.
+/// How long HTTP connections may take to say goodbye when the server stops.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// Serves HTTP/1.1 and HTTP/2 with WebSockets until `stop` is done; then takes no more connections, gives those that
+/// stand a moment to end, and returns. Sessions go on by themselves: end them with [`Gate::drain`](crate::Gate::drain)
+/// first.
 ///
 /// With it, a refusal leaves in one packet: the 101 is held back until the session writes.
 ///
@@ -55,15 +73,25 @@ where
     S: Service<Request<Body>, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    serve_with(HttpLimits::default(), listener, service, stop).await
+    serve_with(Listening::default(), listener, service, stop).await
 }
 
-/// As [`serve`], with limits of your own.
+/// As [`serve`], with limits of your own, TLS, or proxies in front.
+///
+/// ```no_run
+/// # async fn run(app: axum::Router) -> Result<(), Box<dyn std::error::Error>> {
+/// use saywhy::{Listening, Tls};
+///
+/// let listening = Listening { tls: Some(Tls::from_files("cert.pem", "key.pem")?), ..Listening::default() };
+/// let listener = tokio::net::TcpListener::bind("0.0.0.0:443").await?;
+/// saywhy::serve_with(listening, listener, app, std::future::pending()).await?;
+/// # Ok(()) }
+/// ```
 ///
 /// # Errors
 /// As [`serve`].
 pub async fn serve_with<S>(
-    limits: HttpLimits,
+    listening: impl Into<Listening>,
     listener: TcpListener,
     service: S,
     stop: impl Future<Output = ()>,
@@ -72,7 +100,9 @@ where
     S: Service<Request<Body>, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
+    let front = Arc::new(Front::new(listening.into()));
     let mut stop = pin!(stop);
+    // Each connection holds a receiver for as long as it lasts.
     let (stopping, stopped) = watch::channel(());
     loop {
         let accepted = tokio::select! {
@@ -84,7 +114,7 @@ where
             Ok((tcp, peer)) => {
                 // Frames are put together before they are written, so waiting for more would only delay them.
                 let _ = tcp.set_nodelay(true);
-                tokio::spawn(connection(limits, tcp, PeerAddr(peer), service.clone(), stopped.clone()));
+                tokio::spawn(incoming::connection(Arc::clone(&front), tcp, peer, service.clone(), stopped.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "accept failed; hint: is the limit of open files too low? (ulimit -n)");
@@ -92,60 +122,9 @@ where
             }
         }
     }
-    drop(stopping);
+    drop((listener, stopped));
+    let _ = stopping.send(());
+    // What is left then, a session that nobody drained, goes on without us.
+    let _ = tokio::time::timeout(GOODBYE, stopping.closed()).await;
     Ok(())
-}
-
-/// A request that no service has seen. Dropped like that, because the client was gone before its turn came, a valid
-/// opening handshake has its ending all the same.
-struct Unheard(Option<Request<Body>>);
-
-impl Unheard {
-    fn hear(mut self) -> Request<Body> {
-        self.0.take().unwrap_or_else(|| unreachable!("taken once, by value"))
-    }
-}
-
-impl Drop for Unheard {
-    fn drop(&mut self) {
-        let Some(request) = self.0.take().filter(|request| handshake::asks_for_websocket(request.headers())) else {
-            return;
-        };
-        if handshake::check(&request).is_ok() {
-            let peer = request.extensions().get::<PeerAddr>().map(|peer| peer.0.ip());
-            let connection = Connection::new(Arc::default(), request.uri().path().into(), peer, false);
-            let ending = observe::never_open(&connection, EndCause::Lost(Loss::Eof), None);
-            observe::ended(&connection, &ending);
-        }
-    }
-}
-
-async fn connection<S>(limits: HttpLimits, tcp: TcpStream, peer: PeerAddr, service: S, mut stopped: watch::Receiver<()>)
-where
-    S: Service<Request<Body>, Response = Response, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    let answer = service_fn(move |request: Request<Incoming>| {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(peer);
-        // A service that is always ready: axum's routers and our gates are.
-        let mut service = service.clone();
-        let unheard = Unheard(Some(request));
-        async move { service.call(unheard.hear()).await }
-    });
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new());
-    http.header_read_timeout(limits.head).max_buf_size(limits.head_bytes.max(8 * 1024)).max_headers(limits.headers);
-    let mut connection = pin!(http.serve_connection(TokioIo::new(Corked::new(tcp)), answer).with_upgrades());
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        _ = stopped.changed() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        // A peer's mistake, or its disappearance, before there was a request.
-        tracing::debug!(peer = %peer.0, error = &error as &dyn std::error::Error, "HTTP connection ended");
-    }
 }

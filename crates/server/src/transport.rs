@@ -16,6 +16,7 @@ use saywhy_proto::message::Message;
 use saywhy_proto::session::{Delivery, Sent, State, Step};
 use saywhy_proto::{Farewell, Session as Machine};
 use std::future::{Future, poll_fn};
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -190,7 +191,7 @@ impl Driver {
             match self.machine.step() {
                 Step::Continue => {}
                 Step::Finish => {
-                    let _ = ready!(self.io.get().poll_shutdown(cx));
+                    self.io.end(cx, self.visit.settings.limits.close);
                     self.record();
                     return Poll::Ready(None);
                 }
@@ -241,14 +242,13 @@ impl Driver {
 
     /// Writes all there is to write; pending when the peer does not take it.
     fn poll_write(&mut self, cx: &mut Context<'_>, now: Duration) -> Poll<()> {
+        let mut progress = false;
         loop {
             let is_all = self.gather(cx, now);
             if self.out.is_empty() {
                 self.out.clear();
-                self.machine.wrote(false, true, now);
-                return Poll::Ready(());
+                return self.poll_flush(cx, progress, now);
             }
-            let mut progress = false;
             while !self.out.is_empty() {
                 match self.out.poll_write(self.io.get(), cx) {
                     Poll::Ready(Ok(0) | Err(_)) => {
@@ -258,16 +258,30 @@ impl Driver {
                     Poll::Ready(Ok(_)) => progress = true,
                     Poll::Pending => {
                         self.out.settle();
-                        self.machine.wrote(true, progress, now);
+                        self.machine.wrote(true, progress || self.io.took(), now);
                         return Poll::Pending;
                     }
                 }
             }
             if is_all {
-                self.machine.wrote(false, true, now);
-                return Poll::Ready(());
+                return self.poll_flush(cx, progress, now);
             }
         }
+    }
+
+    /// What TLS has taken is not on its way yet.
+    fn poll_flush(&mut self, cx: &mut Context<'_>, progress: bool, now: Duration) -> Poll<()> {
+        let flushed = self.io.poll_flush(cx);
+        let took = self.io.took();
+        match flushed {
+            Poll::Ready(Ok(())) => self.machine.wrote(false, true, now),
+            Poll::Ready(Err(_)) => self.lose(Loss::Reset),
+            Poll::Pending => {
+                self.machine.wrote(true, progress || took, now);
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(())
     }
 
     /// Moves what waits in the outbox, and what the protocol has to say, to the end of the batch. Whether that is all.
@@ -306,13 +320,22 @@ impl Driver {
         self.machine.lost(loss);
     }
 
+    /// FIN without a close_notify is an end of input like any other: frames say themselves whether they are whole, and
+    /// a Close whether it came.
+    fn unreadable(&mut self, error: &std::io::Error) {
+        match error.kind() {
+            ErrorKind::UnexpectedEof => self.machine.end_of_input(),
+            _ => self.lose(Loss::Reset),
+        }
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let io = self.io.get();
         let Some((place, most)) = self.machine.place() else { return self.poll_read_input(cx) };
         match ready!(poll_read_buf(io, cx, &mut place.limit(most))) {
             Ok(0) => self.machine.end_of_input(),
             Ok(read) => self.machine.read_into_place(read, now()),
-            Err(_) => self.lose(Loss::Reset),
+            Err(error) => self.unreadable(&error),
         }
         Poll::Ready(())
     }
@@ -328,7 +351,7 @@ impl Driver {
                 input.give_back();
                 return Poll::Pending;
             }
-            Poll::Ready(Err(_)) => self.lose(Loss::Reset),
+            Poll::Ready(Err(error)) => self.unreadable(&error),
             Poll::Ready(Ok(())) if read == 0 => self.machine.end_of_input(),
             Poll::Ready(Ok(())) => {
                 input.end = read;
