@@ -40,6 +40,7 @@ mod closing;
 mod connection;
 mod drain;
 mod failure;
+mod fetch;
 mod gate;
 mod handshake;
 mod house;
@@ -73,4 +74,7 @@ pub use saywhy_proto::{Compression, Limits};
 pub use serve::{HttpLimits, serve, serve_with};
 pub use session::{Handler, Session};
 pub use settings::{RefusalForm, Settings};
-pub use token::{TokenKeys, TokenProblem};
+pub use token::{
+    InvalidKey, Jwks, JwksSettings, Registered, TOKEN_BYTES, TokenAlgorithm, TokenFault, TokenKey, TokenKeys,
+    TokenProblem, TokenSigner, Verified,
+};
