@@ -24,7 +24,7 @@ pub(crate) use args::ServeArgs;
 pub(crate) use problem::{Failure, Report, escape, render};
 pub(crate) use read::read;
 pub(crate) use schema::schema;
-pub(crate) use values::{Complaint, Origin, RoomName, RoutePath, Secret, Upstream};
+pub(crate) use values::{Complaint, JwksUrl, Origin, RoomName, RoutePath, Secret, Upstream};
 
 use clap::ValueEnum;
 use saywhy_codes::{Catalogue, Dialect};
@@ -91,7 +91,9 @@ impl Default for Config {
 impl Config {
     /// Whether tokens can be checked with a key of the operator's own.
     pub(crate) fn has_token_key(&self) -> bool {
-        self.token.as_ref().is_some_and(|token| token.hs256_secret.is_some())
+        self.token
+            .as_ref()
+            .is_some_and(|token| token.hs256_secret.is_some() || !token.keys.is_empty() || token.jwks_url.is_some())
     }
 
     /// Whether the server is for its own machine only, and may mint the tokens that it accepts.
@@ -129,8 +131,8 @@ impl Default for Api {
     }
 }
 
-/// How tokens (JSON Web Tokens) are checked.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+/// How tokens (JSON Web Tokens) are checked. A token is good when any of the keys says so.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(extend("not" = { "required": ["hs256_secret", "hs256_secret_file"] }))]
 pub(crate) struct TokenKeys {
@@ -140,12 +142,122 @@ pub(crate) struct TokenKeys {
     /// A file that holds nothing but the secret; the path is relative to the folder of the configuration.
     #[schemars(extend("x-client-sees" = "unauthorized"))]
     pub(crate) hs256_secret_file: Option<PathBuf>,
+    /// More keys, each for one algorithm.
+    #[serde(rename = "key")]
+    pub(crate) keys: Vec<TokenKey>,
+    /// Where somebody else publishes keys (JWKS): `https`, or `http` on this machine. As long as they cannot be fetched
+    /// for the first time, tokens are refused with `overloaded`; later those that are there are kept.
+    #[schemars(extend("x-client-sees" = "unauthorized"))]
+    pub(crate) jwks_url: Option<JwksUrl>,
+    /// What a published key may be for. A shared secret is never taken from there.
+    #[schemars(extend("x-client-sees" = "unauthorized"))]
+    pub(crate) jwks_algorithms: Vec<PublicAlgorithm>,
+    /// After this the published keys are looked at anew.
+    #[schemars(range(min = 1_000, max = 86_400_000), extend("x-client-sees" = "unauthorized"))]
+    pub(crate) jwks_refresh_ms: u32,
+    /// Between two looks for a published key that is not there, and after a look that failed.
+    #[schemars(range(min = 1_000, max = 3_600_000), extend("x-client-sees" = "overloaded"))]
+    pub(crate) jwks_pause_ms: u32,
+    /// For one look at the published keys.
+    #[schemars(range(min = 100, max = 60_000), extend("x-client-sees" = "overloaded"))]
+    pub(crate) jwks_timeout_ms: u32,
     /// What `iss` has to be. Without it any issuer is accepted.
     #[schemars(length(min = 1), extend("x-client-sees" = "unauthorized"))]
     pub(crate) issuer: Option<String>,
     /// What `aud` has to contain. Without it any audience is accepted.
     #[schemars(length(min = 1), extend("x-client-sees" = "unauthorized"))]
     pub(crate) audience: Option<String>,
+}
+
+impl Default for TokenKeys {
+    fn default() -> Self {
+        Self {
+            hs256_secret: None,
+            hs256_secret_file: None,
+            keys: Vec::new(),
+            jwks_url: None,
+            jwks_algorithms: vec![PublicAlgorithm::Rs256, PublicAlgorithm::Es256, PublicAlgorithm::EdDsa],
+            jwks_refresh_ms: 600_000,
+            jwks_pause_ms: 30_000,
+            jwks_timeout_ms: 5_000,
+            issuer: None,
+            audience: None,
+        }
+    }
+}
+
+/// A key that tokens are checked with. It is for its algorithm only, whatever a token says of itself.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(extend("not" = { "required": ["key", "file"] }))]
+pub(crate) struct TokenKey {
+    /// How tokens are signed with it.
+    pub(crate) algorithm: TokenAlgorithm,
+    /// The public key in PEM, or the secret of HS256. Better kept in `file`.
+    pub(crate) key: Option<Secret>,
+    /// A file that holds nothing but that; the path is relative to the folder of the configuration.
+    pub(crate) file: Option<PathBuf>,
+    /// The key is for tokens that name it so, or name none. Without it, for tokens with any name.
+    #[schemars(length(min = 1))]
+    pub(crate) kid: Option<String>,
+    /// The key, read.
+    #[serde(skip)]
+    pub(crate) read: Option<saywhy::TokenKey>,
+}
+
+/// How a token is signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema, ValueEnum)]
+pub(crate) enum TokenAlgorithm {
+    /// A shared secret of 32 characters or more. Whoever checks with it can sign, too.
+    #[serde(rename = "HS256")]
+    #[value(name = "HS256")]
+    Hs256,
+    /// RSA, of 2048 bits or more.
+    #[serde(rename = "RS256")]
+    #[value(name = "RS256")]
+    Rs256,
+    /// ECDSA on P-256.
+    #[serde(rename = "ES256")]
+    #[value(name = "ES256")]
+    Es256,
+    /// Ed25519.
+    #[serde(rename = "EdDSA")]
+    #[value(name = "EdDSA")]
+    EdDsa,
+}
+
+impl From<TokenAlgorithm> for saywhy::TokenAlgorithm {
+    fn from(algorithm: TokenAlgorithm) -> Self {
+        match algorithm {
+            TokenAlgorithm::Hs256 => Self::Hs256,
+            TokenAlgorithm::Rs256 => Self::Rs256,
+            TokenAlgorithm::Es256 => Self::Es256,
+            TokenAlgorithm::EdDsa => Self::EdDsa,
+        }
+    }
+}
+
+/// How a token is signed with what has a public key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub(crate) enum PublicAlgorithm {
+    /// RSA, of 2048 bits or more.
+    #[serde(rename = "RS256")]
+    Rs256,
+    /// ECDSA on P-256.
+    #[serde(rename = "ES256")]
+    Es256,
+    /// Ed25519.
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+}
+
+impl From<PublicAlgorithm> for saywhy::TokenAlgorithm {
+    fn from(algorithm: PublicAlgorithm) -> Self {
+        match algorithm {
+            PublicAlgorithm::Rs256 => Self::Rs256,
+            PublicAlgorithm::Es256 => Self::Es256,
+            PublicAlgorithm::EdDsa => Self::EdDsa,
+        }
+    }
 }
 
 /// RFC 7518 §3.2: a key for HS256 is at least as long as its hash.

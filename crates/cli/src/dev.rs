@@ -18,7 +18,7 @@ use rand::distr::{Alphanumeric, SampleString as _};
 use saywhy::catalogue::{BAD_REQUEST, FORBIDDEN, INTERNAL_ERROR, NOT_FOUND};
 use saywhy::{
     Admission, Catalogue, CloseCode, Encoded, Explain as _, Failure, Gate, Handler, Limits, Outbox, Refusal,
-    RefusalForm, Settings, TokenKeys,
+    RefusalForm, Settings, TokenSigner,
 };
 use saywhy_rooms::{Claims, Permission};
 use serde::Deserialize;
@@ -37,7 +37,7 @@ pub(crate) fn secret() -> String {
 pub(crate) fn router(
     house: &Gate,
     routes: &[Served],
-    keys: &Arc<TokenKeys>,
+    signer: &Arc<TokenSigner>,
     catalogue: &Arc<Catalogue>,
     api_key: &str,
     api: &str,
@@ -54,7 +54,7 @@ pub(crate) fn router(
     });
     all = all
         .route("/dev/info", get(move || std::future::ready(Json(info.clone()))))
-        .route("/dev/token", post(mint).with_state(Arc::clone(keys)))
+        .route("/dev/token", post(mint).with_state(Arc::clone(signer)))
         .route("/dev/restart", post(restart).with_state(house.clone()))
         .merge(failures(routes.first().map_or(house, |first| &first.gate), catalogue));
     if let Some(first) = routes.first() {
@@ -155,11 +155,11 @@ struct Mint {
     rooms: BTreeMap<String, Vec<Permission>>,
 }
 
-async fn mint(State(keys): State<Arc<TokenKeys>>, body: Bytes) -> Result<Json<Value>, Refusal> {
+async fn mint(State(signer): State<Arc<TokenSigner>>, body: Bytes) -> Result<Json<Value>, Refusal> {
     let Mint { sub, expires_in_s, rooms } = read(&body)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let claims = Claims { sub, exp: now.saturating_add_signed(expires_in_s), rooms };
-    let token = keys.sign(&claims).or_refuse(INTERNAL_ERROR)?;
+    let token = signer.sign(&claims).or_refuse(INTERNAL_ERROR)?;
     Ok(Json(json!({ "token": token, "claims": claims })))
 }
 

@@ -6,8 +6,8 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::any;
 use saywhy::{
-    Admission, Cause, Compression, DrainPlan, ErrorMessage, Gate, HttpLimits, Limits, Origin, Rate, Refusal,
-    RefusalForm, Settings, TokenKeys,
+    Admission, Compression, DrainPlan, Gate, HttpLimits, Limits, Origin, Rate, Refusal, RefusalForm, Settings,
+    TokenKeys,
 };
 use saywhy_rooms::broker::{Broker as _, MemoryBroker, MemoryLimits};
 use saywhy_rooms::{Authenticate, Claims, Create, Permission, Rooms, RoomsSettings};
@@ -61,17 +61,17 @@ impl Served {
 }
 
 async fn enter(admission: Admission, State(door): State<Arc<Door>>) -> Result<Response, Refusal> {
-    let claims = door.claims(&admission)?;
+    let claims = door.claims(&admission).await?;
     admission.identify(&claims.sub)?;
     let member = door.rooms.member(claims, Arc::clone(&door.authenticate));
     Ok(admission.accept(|session| session.serve(member)))
 }
 
 impl Door {
-    fn claims(&self, admission: &Admission) -> Result<Claims, Refusal> {
+    async fn claims(&self, admission: &Admission) -> Result<Claims, Refusal> {
         match (self.policy, admission.token()) {
             (TokenPolicy::None, _) | (TokenPolicy::Optional, None) => Ok(guest(admission.id())),
-            (TokenPolicy::Required | TokenPolicy::Optional, token) => Ok(self.keys.verify(token)?),
+            (TokenPolicy::Required | TokenPolicy::Optional, token) => Ok(self.keys.verify(token).await?.claims),
         }
     }
 }
@@ -86,12 +86,9 @@ fn guest(id: Uuid) -> Claims {
 }
 
 fn authenticate(keys: Arc<TokenKeys>) -> Authenticate {
-    Arc::new(move |token: &str| -> Result<Claims, ErrorMessage> {
-        keys.verify(Some(token)).map_err(|problem| {
-            let (error, cause) = problem.explain();
-            tracing::info!(private = cause.as_ref().map(Cause::chain), "a token was refused during a session");
-            error
-        })
+    Arc::new(move |_session, token| {
+        let keys = Arc::clone(&keys);
+        Box::pin(async move { Ok(keys.verify(Some(&token)).await?.claims) })
     })
 }
 

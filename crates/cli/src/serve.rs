@@ -8,13 +8,14 @@ use axum::Router;
 use axum::routing::get;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use saywhy::catalogue::NOT_FOUND;
-use saywhy::{Catalogue, Drained, Gate, Refusal, TokenKeys};
+use saywhy::{Catalogue, Drained, Gate, Jwks, JwksSettings, Refusal, TokenKey, TokenKeys, TokenSigner};
 use saywhy_rooms::api::Api;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -54,7 +55,15 @@ async fn serve(config: &Config) -> ExitCode {
         Ok(metrics) => metrics,
         Err(error) => return failed("failed to start the metrics", &error, "is something else counting already?"),
     };
-    let server = Server::new(config, metrics).await;
+    let keys = match token_keys(config) {
+        Ok(keys) => keys,
+        Err(error) => {
+            let hint =
+                "install the package ca-certificates, or let SSL_CERT_FILE name a file with certificates to trust";
+            return failed("failed to find certificates to trust, for token.jwks_url", &error, hint);
+        }
+    };
+    let server = Server::new(config, keys, metrics).await;
     match server.announce(&listener, api_listener.as_ref()) {
         Ok(()) => {}
         // Whoever started us does not read what we say; we serve all the same.
@@ -67,16 +76,17 @@ struct Server<'a> {
     config: &'a Config,
     house: Gate,
     routes: Vec<Served>,
-    keys: Arc<TokenKeys>,
+    /// What development mode mints tokens with.
+    signer: Arc<TokenSigner>,
     catalogue: Arc<Catalogue>,
     api_key: String,
     metrics: PrometheusHandle,
 }
 
 impl<'a> Server<'a> {
-    async fn new(config: &'a Config, metrics: PrometheusHandle) -> Self {
+    async fn new(config: &'a Config, (keys, signer): (TokenKeys, TokenSigner), metrics: PrometheusHandle) -> Self {
         let house = routes::house(config);
-        let keys = Arc::new(token_keys(config));
+        let (keys, signer) = (Arc::new(keys), Arc::new(signer));
         let mut served = Vec::new();
         for route in &config.routes {
             served.push(Served::new(route, config.token_policy(route), &keys, &house).await);
@@ -87,7 +97,7 @@ impl<'a> Server<'a> {
         let configured = config.api.as_ref().and_then(|api| api.key.as_ref());
         let api_key = configured.map_or_else(dev::secret, |key| key.expose().to_owned());
         let catalogue = Arc::new(config.catalogue.clone());
-        Self { config, house, routes: served, keys, catalogue, api_key, metrics }
+        Self { config, house, routes: served, signer, catalogue, api_key, metrics }
     }
 
     /// Data on standard output, one `key value` per line, for scripts; talk on standard error, for people.
@@ -184,7 +194,8 @@ impl<'a> Server<'a> {
         let mut rest = Router::new();
         let root_is_free = self.routes.iter().all(|route| route.path != "/");
         if self.config.is_development() && root_is_free {
-            rest = rest.merge(dev::router(&self.house, &self.routes, &self.keys, &self.catalogue, &self.api_key, API));
+            rest =
+                rest.merge(dev::router(&self.house, &self.routes, &self.signer, &self.catalogue, &self.api_key, API));
         }
         if self.config.is_development() && (with_api || root_is_free) {
             rest = rest.nest(API, self.api().router());
@@ -235,18 +246,38 @@ impl ApiRoutes<'_> {
     }
 }
 
-fn token_keys(config: &Config) -> TokenKeys {
-    let Some(token) = &config.token else { return TokenKeys::hs256(dev::secret().as_bytes()) };
-    // Config::unservable refuses a [token] without a key.
-    let secret = token.hs256_secret.as_ref().map_or_else(dev::secret, |secret| secret.expose().to_owned());
-    let mut keys = TokenKeys::hs256(secret.as_bytes());
+/// The keys of the configuration, and what development mode signs with, which nothing accepts elsewhere.
+fn token_keys(config: &Config) -> io::Result<(TokenKeys, TokenSigner)> {
+    let secret = dev::secret();
+    let signer = TokenSigner::hs256(secret.as_bytes());
+    let Some(token) = &config.token else { return Ok((TokenKeys::hs256(secret.as_bytes()), signer)) };
+    let mut keys = TokenKeys::none();
+    if let Some(secret) = &token.hs256_secret {
+        keys = keys.key(TokenKey::hs256(secret.expose().as_bytes()));
+    }
+    for key in token.keys.iter().filter_map(|key| key.read.clone()) {
+        keys = keys.key(key);
+    }
+    // The configuration was checked: it is an address.
+    if let Some(url) = token.jwks_url.as_ref().and_then(|url| url.parse().ok()) {
+        let ms = |ms: u32| Duration::from_millis(ms.into());
+        let jwks = Arc::new(Jwks::new(JwksSettings {
+            algorithms: token.jwks_algorithms.iter().map(|algorithm| (*algorithm).into()).collect(),
+            refresh: ms(token.jwks_refresh_ms),
+            pause: ms(token.jwks_pause_ms),
+            timeout: ms(token.jwks_timeout_ms),
+            ..JwksSettings::new(url)
+        })?);
+        jwks.begin();
+        keys = keys.published(jwks);
+    }
     if let Some(issuer) = &token.issuer {
         keys = keys.issuer(issuer);
     }
     if let Some(audience) = &token.audience {
         keys = keys.audience(audience);
     }
-    keys
+    Ok((keys, signer))
 }
 
 /// Ctrl-C, and what a supervisor sends. Made before the server says that it is ready: a signal that nobody listens for

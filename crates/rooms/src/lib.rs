@@ -20,5 +20,5 @@ mod room;
 mod service;
 
 pub use claims::{Claims, Permission};
-pub use member::{Authenticate, Member};
+pub use member::{Authenticate, Authenticated, Member};
 pub use service::{Create, Rooms, RoomsSettings};

@@ -6,16 +6,20 @@ use crate::membership::Membership;
 use crate::room::{Room, timestamp};
 use crate::service::{Rooms, check_name, failure};
 use saywhy::catalogue::{BAD_REQUEST, FORBIDDEN, INVALID_ACTION};
-use saywhy::{ErrorMessage, Explain as _, Failure, Handler, Outbox};
+use saywhy::{Explain as _, Failure, Handler, Outbox};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::HashMap;
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Checks a token that a session presents to stay longer.
-pub type Authenticate = Arc<dyn Fn(&str) -> Result<Claims, ErrorMessage> + Send + Sync>;
+pub type Authenticate = Arc<dyn Fn(Outbox, String) -> Authenticated + Send + Sync>;
+
+/// What a token permits, or whether its bearer has to go.
+pub type Authenticated = Pin<Box<dyn Future<Output = Result<Claims, Failure>> + Send>>;
 
 /// The [`Handler`] of a session that was let in with these claims.
 pub struct Member {
@@ -155,7 +159,7 @@ impl Handler for Member {
                 self.rooms.broker().close(&room).await.map_err(failure)?;
                 Ok(Event::Room { room })
             }
-            Command::Authenticate { token } => self.authenticate(&token),
+            Command::Authenticate { token } => self.authenticate(token).await,
         }
     }
 }
@@ -228,8 +232,9 @@ impl Member {
         Ok(Event::History { messages, position: top.into() })
     }
 
-    fn authenticate(&mut self, token: &str) -> Result<Event, Failure> {
-        let claims = (self.authenticate)(token).map_err(Failure::close)?;
+    async fn authenticate(&mut self, token: String) -> Result<Event, Failure> {
+        let Some(outbox) = self.outbox.clone() else { return Err(not_joined()) };
+        let claims = (self.authenticate)(outbox, token).await?;
         if claims.sub != *self.user {
             return Err(Failure::reply(FORBIDDEN.say("That token is of another identity")));
         }

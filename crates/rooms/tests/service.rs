@@ -2,12 +2,12 @@
 
 use proptest::prelude::*;
 use saywhy::testing::{Client, pipe_with};
-use saywhy::{ErrorMessage, Limits, Settings};
+use saywhy::{Limits, Settings};
 use saywhy_rooms::broker::{
     Answer, Broker, BrokerError, MemoryBroker, MemoryLimits, Position, Publication, Replay, RoomState, Sink,
     Subscription,
 };
-use saywhy_rooms::{Claims, Create, Permission, Rooms, RoomsSettings};
+use saywhy_rooms::{Authenticated, Claims, Create, Permission, Rooms, RoomsSettings};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::future::{Future, pending};
@@ -361,7 +361,7 @@ impl Stage {
         let all = [Permission::Join, Permission::Send, Permission::History, Permission::Members, Permission::Manage];
         let rooms = BTreeMap::from([("*".to_owned(), all.to_vec())]);
         let claims = Claims { sub: user.to_owned(), exp: u64::from(u32::MAX), rooms };
-        let authenticate = Arc::new(|token: &str| -> Result<Claims, ErrorMessage> { panic!("asked to: {token}") });
+        let authenticate = Arc::new(|_, token| -> Authenticated { panic!("asked to: {token}") });
         let member = self.rooms.member(claims, authenticate);
         let limits = Limits {
             messages_per_s: 1_000_000,

@@ -40,6 +40,7 @@ mod closing;
 mod connection;
 mod drain;
 mod failure;
+mod fetch;
 mod gate;
 mod handshake;
 mod house;
@@ -79,4 +80,7 @@ pub use serve::{HttpLimits, Listening, serve, serve_with};
 pub use session::{Handler, Session};
 pub use settings::{Rate, RefusalForm, Settings};
 pub use tls::{Tls, TlsProblem};
-pub use token::{TokenKeys, TokenProblem};
+pub use token::{
+    InvalidKey, Jwks, JwksSettings, Registered, TOKEN_BYTES, TokenAlgorithm, TokenFault, TokenKey, TokenKeys,
+    TokenProblem, TokenSigner, Verified,
+};

@@ -1,30 +1,94 @@
 //! Tokens: JSON Web Tokens (RFC 7519), checked before anything is spent on their bearer.
 
+mod jwks;
+mod key;
+
+pub use jwks::{Jwks, JwksSettings};
+pub use key::{InvalidKey, TokenAlgorithm, TokenKey, TokenSigner};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
-use saywhy_codes::catalogue::UNAUTHORIZED;
+use jsonwebtoken::{Validation, decode};
+use saywhy_codes::catalogue::{OVERLOADED, UNAUTHORIZED};
 use saywhy_codes::{Cause, ErrorMessage};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::Value;
+use serde_json::value::RawValue;
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The longest token that is looked at, in bytes.
+pub const TOKEN_BYTES: usize = 16 * 1024;
+
+/// A token without `kid` is tried with so many keys at most: each costs a signature.
+const TRIES: usize = 4;
+/// Clocks of issuers may be so far ahead, in seconds.
+const AHEAD_S: u64 = 5;
+/// The longest `jti` by which a token can be revoked, in bytes.
+pub(crate) const TOKEN_ID_BYTES: usize = 256;
 
 /// The keys that tokens are checked with, and which tokens they are good for.
 pub struct TokenKeys {
-    decoding: DecodingKey,
-    encoding: EncodingKey,
+    keys: Vec<TokenKey>,
+    published: Option<Arc<Jwks>>,
     validation: Validation,
 }
 
+/// A token that is good: signed with one of the keys, in its time, for us.
+#[derive(Clone, Debug)]
+pub struct Verified<C> {
+    /// What the application reads of it.
+    pub claims: C,
+    /// What everyone reads of it.
+    pub token: Registered,
+}
+
+/// The registered claims of a token (RFC 7519 §4.1) that matter here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// `sub`: whose it is.
+    pub subject: String,
+    /// `exp`: when it expires, in seconds since 1970.
+    pub expires: u64,
+    /// `iat`: when it was issued, in seconds since 1970.
+    pub issued: Option<u64>,
+    /// `jti`: by which it can be revoked. One that is no text, or longer than 256 bytes, is none.
+    pub id: Option<Box<str>>,
+}
+
 impl TokenKeys {
-    /// HS256 with a shared secret (RFC 7518 §3.2). No other algorithm is accepted, whatever a token says of itself.
-    pub fn hs256(secret: &[u8]) -> Self {
-        let mut validation = Validation::new(Algorithm::HS256);
-        // A token that has just expired would only be let in to be ended at once.
-        validation.leeway = 0;
+    /// No keys, so no token is good yet.
+    pub fn none() -> Self {
+        let mut validation = Validation::default();
+        // A token that has just expired would only be let in to be ended at once: what is forgiven is taken back. One
+        // that is not valid yet may be so for a clock that is a little behind.
+        (validation.leeway, validation.reject_tokens_expiring_in_less_than) = (AHEAD_S, AHEAD_S);
         validation.validate_aud = false;
         validation.validate_nbf = true;
         validation.set_required_spec_claims(&["exp", "sub"]);
-        Self { decoding: DecodingKey::from_secret(secret), encoding: EncodingKey::from_secret(secret), validation }
+        Self { keys: Vec::new(), published: None, validation }
+    }
+
+    /// HS256 with a shared secret (RFC 7518 §3.2). No other algorithm is accepted, whatever a token says of itself.
+    pub fn hs256(secret: &[u8]) -> Self {
+        Self::none().key(TokenKey::hs256(secret))
+    }
+
+    /// Accepts what was signed with this key, too.
+    #[must_use]
+    pub fn key(mut self, key: TokenKey) -> Self {
+        self.keys.push(key);
+        self
+    }
+
+    /// Accepts what was signed with a key that is published there, too.
+    #[must_use]
+    pub fn published(mut self, keys: Arc<Jwks>) -> Self {
+        self.published = Some(keys);
+        self
     }
 
     /// Asks for this `iss`.
@@ -44,42 +108,141 @@ impl TokenKeys {
         self
     }
 
-    /// The claims of a token.
+    /// Checks a token. Waits only where keys have to be fetched for it.
     ///
     /// # Errors
     /// [`TokenProblem`] says what a client may know of it; the rest is for the log.
-    pub fn verify<C: DeserializeOwned>(&self, token: Option<&str>) -> Result<C, TokenProblem> {
+    pub async fn verify<C: DeserializeOwned>(&self, token: Option<&str>) -> Result<Verified<C>, TokenProblem> {
         let token = token.filter(|token| !token.is_empty()).ok_or(TokenProblem::Missing)?;
-        match decode(token, &self.decoding, &self.validation) {
-            Ok(token) => Ok(token.claims),
-            Err(error) if matches!(error.kind(), ErrorKind::ExpiredSignature) => Err(TokenProblem::Expired),
-            Err(error) => Err(TokenProblem::Invalid(cause(error))),
+        let head = Head::read(token)?;
+        let Ok(algorithm) = head.alg.parse::<TokenAlgorithm>() else { return Err(TokenFault::algorithm(&head).into()) };
+        let id = head.kid.as_deref();
+        let own = self.keys.iter().filter(|key| key.fits(algorithm, id)).take(TRIES);
+        if let Some(verdict) = self.decide(token, algorithm, own) {
+            return verdict;
         }
+        let published = match &self.published {
+            Some(published) => published.find(algorithm, id, TRIES).await?,
+            None => Vec::new(),
+        };
+        if let Some(verdict) = self.decide(token, algorithm, published.iter()) {
+            return verdict;
+        }
+        let own = self.keys.iter().any(|key| key.fits(algorithm, id));
+        let known = self.keys.iter().any(|key| key.fits(algorithm, None));
+        Err(match (own || !published.is_empty(), known || self.published.is_some()) {
+            (true, _) => TokenFault::Signature.into(),
+            (false, true) if id.is_some() => TokenFault::UnknownKey { id: head.kid }.into(),
+            (false, _) => TokenFault::algorithm(&head).into(),
+        })
     }
 
-    /// A token with these claims.
-    ///
-    /// # Errors
-    /// When the claims cannot be serialised.
-    pub fn sign<C: Serialize>(&self, claims: &C) -> Result<String, Cause> {
-        encode(&Header::new(Algorithm::HS256), claims, &self.encoding).map_err(Cause::new)
+    /// What the first of the keys says that the token was signed with, if it was with any.
+    fn decide<'k, C: DeserializeOwned>(
+        &self,
+        token: &str,
+        algorithm: TokenAlgorithm,
+        keys: impl Iterator<Item = &'k TokenKey>,
+    ) -> Option<Result<Verified<C>, TokenProblem>> {
+        let mut validation = self.validation.clone();
+        validation.algorithms = vec![algorithm.wire()];
+        for key in keys {
+            return Some(match decode::<Box<RawValue>>(token, &key.decoding, &validation) {
+                Ok(token) => verified(&token.claims),
+                Err(error) if *error.kind() == ErrorKind::InvalidSignature => continue,
+                Err(error) => Err(self.problem(token, key, error)),
+            });
+        }
+        None
+    }
+
+    /// What is wrong with a token. Its signature is right, if its claims are what is wrong.
+    fn problem(&self, token: &str, key: &TokenKey, error: jsonwebtoken::errors::Error) -> TokenProblem {
+        // The same without a look at the claims, to tell of them.
+        let mut lax = Validation::new(key.algorithm.wire());
+        (lax.validate_exp, lax.validate_aud) = (false, false);
+        lax.required_spec_claims.clear();
+        let claims = decode::<Value>(token, &key.decoding, &lax).map_or(Value::Null, |token| token.claims);
+        let wanted = |set: Option<&std::collections::HashSet<String>>| set.and_then(|set| set.iter().next().cloned());
+        let subject = claims["sub"].as_str().map(str::to_owned);
+        let fault = match error.into_kind() {
+            ErrorKind::ExpiredSignature => {
+                return TokenProblem::Expired { at: seconds(&claims["exp"]).unwrap_or_default(), subject };
+            }
+            ErrorKind::ImmatureSignature => TokenFault::NotYet { from: seconds(&claims["nbf"]).unwrap_or_default() },
+            ErrorKind::InvalidIssuer => {
+                TokenFault::Issuer { found: claims["iss"].clone(), wanted: wanted(self.validation.iss.as_ref()) }
+            }
+            ErrorKind::InvalidAudience => {
+                TokenFault::Audience { found: claims["aud"].clone(), wanted: wanted(self.validation.aud.as_ref()) }
+            }
+            ErrorKind::MissingRequiredClaim(claim) | ErrorKind::InvalidClaimFormat(claim) => TokenFault::Claim(claim),
+            ErrorKind::Base64(_) => TokenFault::Malformed("its signature is not base64url"),
+            ErrorKind::Json(json) => TokenFault::Claims { line: json.line(), column: json.column() },
+            other => TokenFault::Other(Cause::new(jsonwebtoken::errors::new_error(other))),
+        };
+        fault.into()
     }
 }
 
-/// Why a token is not valid, without a word of it: errors of JSON quote what they did not expect.
-fn cause(error: jsonwebtoken::errors::Error) -> Cause {
-    match error.kind() {
-        ErrorKind::Json(json) => {
-            let (line, column) = (json.line(), json.column());
-            Cause::from(format!("its header or its claims are not those of a token, at line {line} column {column}"))
-        }
-        _ => Cause::new(error),
-    }
+fn verified<C: DeserializeOwned>(claims: &RawValue) -> Result<Verified<C>, TokenProblem> {
+    let unreadable = |error: serde_json::Error| TokenFault::Claims { line: error.line(), column: error.column() };
+    let all: RegisteredClaims = serde_json::from_str(claims.get()).map_err(unreadable)?;
+    let expires = seconds(&all.exp).ok_or_else(|| TokenFault::Claim("exp".to_owned()))?;
+    let id = all.jti.as_str().filter(|id| (1..=TOKEN_ID_BYTES).contains(&id.len())).map(Into::into);
+    let token = Registered { subject: all.sub, expires, issued: seconds(&all.iat), id };
+    Ok(Verified { claims: serde_json::from_str(claims.get()).map_err(unreadable)?, token })
+}
+
+#[derive(Deserialize)]
+struct RegisteredClaims {
+    sub: String,
+    exp: Value,
+    #[serde(default)]
+    iat: Value,
+    #[serde(default)]
+    jti: Value,
+}
+
+/// A NumericDate, which may have a fraction (RFC 7519 §2).
+fn seconds(date: &Value) -> Option<u64> {
+    date.as_u64().or_else(|| date.as_f64().filter(|date| *date >= 0.0).map(|date| date as u64))
 }
 
 impl fmt::Debug for TokenKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TokenKeys(…)")
+    }
+}
+
+/// The header of a token (RFC 7515 §4.1), as far as it decides who looks at the rest.
+#[derive(Deserialize)]
+struct Head {
+    alg: String,
+    kid: Option<String>,
+    /// What a reader has to understand, and we do not.
+    crit: Option<IgnoredAny>,
+}
+
+impl Head {
+    fn read(token: &str) -> Result<Self, TokenFault> {
+        let malformed = |what| Err(TokenFault::Malformed(what));
+        if token.len() > TOKEN_BYTES {
+            return malformed("it is longer than 16 KiB");
+        }
+        let parts: Vec<_> = token.splitn(4, '.').collect();
+        let [header, _, signature] = parts[..] else { return malformed("it has not three parts with dots between") };
+        let Ok(header) = URL_SAFE_NO_PAD.decode(header) else { return malformed("its header is not base64url") };
+        let Ok(head) = serde_json::from_slice::<Self>(&header) else {
+            return malformed("its header is not an object with `alg`");
+        };
+        if head.crit.is_some() {
+            return malformed("its header has `crit`, which asks for what is not known here");
+        }
+        if signature.is_empty() && head.alg != "none" {
+            return malformed("it has no signature");
+        }
+        Ok(head)
     }
 }
 
@@ -89,18 +252,147 @@ pub enum TokenProblem {
     /// There is none.
     Missing,
     /// It expired.
-    Expired,
+    Expired {
+        /// In seconds since 1970.
+        at: u64,
+        /// Whose it was.
+        subject: Option<String>,
+    },
+    /// It was revoked, or its identity was.
+    Revoked,
     /// It is malformed, of another issuer, or signed with another key. Which of them is for the log only.
-    Invalid(Cause),
+    Invalid(TokenFault),
+    /// The keys to check it with cannot be had at present.
+    Unavailable {
+        /// When to try again.
+        retry: Duration,
+        /// For the log.
+        cause: Cause,
+    },
+}
+
+/// What is wrong with a token that is not valid. For its maker and for the log; a peer is not told.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TokenFault {
+    /// It is no token.
+    Malformed(&'static str),
+    /// It was signed in a way for which there is no key.
+    Algorithm {
+        /// What it says of itself.
+        found: String,
+    },
+    /// It names a key that is not there.
+    UnknownKey {
+        /// `kid`.
+        id: Option<String>,
+    },
+    /// It was signed with another key, or changed afterwards.
+    Signature,
+    /// It is not valid yet.
+    NotYet {
+        /// `nbf`, in seconds since 1970.
+        from: u64,
+    },
+    /// It is of another issuer.
+    Issuer {
+        /// `iss`.
+        found: Value,
+        /// What it has to be.
+        wanted: Option<String>,
+    },
+    /// It is for another audience.
+    Audience {
+        /// `aud`.
+        found: Value,
+        /// What it has to contain.
+        wanted: Option<String>,
+    },
+    /// A claim is missing, or no date where it should be one.
+    Claim(String),
+    /// Its claims are not those that are read here.
+    Claims {
+        /// Where in their JSON.
+        line: usize,
+        /// Where in their JSON.
+        column: usize,
+    },
+    /// What only the library knows.
+    Other(Cause),
+}
+
+impl TokenFault {
+    fn algorithm(head: &Head) -> Self {
+        Self::Algorithm { found: short(&head.alg) }
+    }
+}
+
+/// A token's own words, no longer than a name is.
+fn short(words: &str) -> String {
+    words.chars().take(64).collect()
+}
+
+/// Without a word of the token but the names of its algorithm and its key.
+impl fmt::Display for TokenFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(what) => f.write_str(what),
+            Self::Algorithm { found } => write!(f, "there is no key for its algorithm {found:?}"),
+            Self::UnknownKey { id } => {
+                write!(f, "there is no key {:?}", short(id.as_deref().unwrap_or_default()))
+            }
+            Self::Signature => f.write_str("it was signed with another key, or changed afterwards"),
+            Self::NotYet { from } => write!(f, "it is not valid before {from}"),
+            Self::Issuer { .. } => f.write_str("it is of another issuer"),
+            Self::Audience { .. } => f.write_str("it is for another audience"),
+            Self::Claim(claim) => write!(f, "its claim {claim:?} is missing or of the wrong kind"),
+            Self::Claims { line, column } => {
+                write!(f, "its claims are not those of a token, at line {line} column {column}")
+            }
+            Self::Other(_) => f.write_str("it cannot be checked"),
+        }
+    }
+}
+
+impl std::error::Error for TokenFault {}
+
+impl From<TokenFault> for TokenProblem {
+    fn from(fault: TokenFault) -> Self {
+        Self::Invalid(fault)
+    }
+}
+
+impl From<jwks::Unavailable> for TokenProblem {
+    fn from(jwks::Unavailable { retry, cause }: jwks::Unavailable) -> Self {
+        Self::Unavailable { retry, cause }
+    }
 }
 
 impl TokenProblem {
+    /// Whether it speaks against the one who brought it.
+    pub(crate) fn is_failure(&self) -> bool {
+        match self {
+            Self::Missing | Self::Unavailable { .. } => false,
+            Self::Expired { .. } | Self::Revoked | Self::Invalid(_) => true,
+        }
+    }
+
     /// For the client, and for the log.
     pub fn explain(self) -> (ErrorMessage, Option<Cause>) {
         let (words, reason, cause) = match self {
             Self::Missing => ("A token is needed: sign in", "token_missing", None),
-            Self::Expired => ("Your token has expired: sign in again", "token_expired", None),
-            Self::Invalid(cause) => ("Your token is not valid: sign in again", "token_invalid", Some(cause)),
+            Self::Expired { .. } => ("Your token has expired: sign in again", "token_expired", None),
+            Self::Revoked => ("Your token was revoked: sign in again", "token_revoked", None),
+            Self::Invalid(TokenFault::Other(cause)) => {
+                ("Your token is not valid: sign in again", "token_invalid", Some(cause))
+            }
+            Self::Invalid(fault) => {
+                ("Your token is not valid: sign in again", "token_invalid", Some(Cause::new(fault)))
+            }
+            Self::Unavailable { retry, cause } => {
+                let error = OVERLOADED.say("Tokens cannot be checked at the moment: try again later");
+                return (error.retry_after(retry, retry / 2).detail("reason", "keys_unavailable"), Some(cause));
+            }
         };
         (UNAUTHORIZED.say(words).detail("reason", reason), cause)
     }
@@ -117,43 +409,11 @@ impl From<TokenProblem> for crate::Refusal {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Value, json};
-
-    fn reason(keys: &TokenKeys, token: Option<&str>) -> &'static str {
-        match keys.verify::<Value>(token) {
-            Ok(_) => "ok",
-            Err(TokenProblem::Missing) => "missing",
-            Err(TokenProblem::Expired) => "expired",
-            Err(TokenProblem::Invalid(_)) => "invalid",
-        }
-    }
-
-    #[test]
-    fn only_what_was_signed_here_and_is_still_good_passes() {
-        let keys = TokenKeys::hs256(b"0123456789abcdef0123456789abcdef");
-        let sign = |claims: Value| keys.sign(&claims).unwrap();
-        let good = sign(json!({ "sub": "alice", "exp": 4_000_000_000_u64 }));
-        assert_eq!(reason(&keys, Some(&good)), "ok");
-        assert_eq!(reason(&keys, None), "missing");
-        assert_eq!(reason(&keys, Some("")), "missing");
-        assert_eq!(reason(&keys, Some(&sign(json!({ "sub": "alice", "exp": 1_000 })))), "expired");
-        assert_eq!(reason(&keys, Some(&sign(json!({ "exp": 4_000_000_000_u64 })))), "invalid", "nobody's");
-        assert_eq!(reason(&keys, Some(&sign(json!({ "sub": "alice" })))), "invalid", "for ever");
-        assert_eq!(reason(&keys, Some("garbage")), "invalid");
-        let (head, rest) = good.split_once('.').unwrap();
-        assert_eq!(reason(&keys, Some(&format!("{head}x.{rest}"))), "invalid");
-        // {"alg":"none"}
-        let none = format!("eyJhbGciOiJub25lIn0.{}.", rest.split_once('.').unwrap().0);
-        assert_eq!(reason(&keys, Some(&none)), "invalid");
-        let other = TokenKeys::hs256(b"another secret of at least 32 bytes");
-        assert_eq!(reason(&other, Some(&good)), "invalid");
-        let strict = TokenKeys::hs256(b"0123456789abcdef0123456789abcdef").issuer("us").audience("ws");
-        assert_eq!(reason(&strict, Some(&good)), "invalid");
-        let addressed = sign(json!({ "sub": "alice", "exp": 4_000_000_000_u64, "iss": "us", "aud": ["ws"] }));
-        assert_eq!(reason(&strict, Some(&addressed)), "ok");
-        assert_eq!(format!("{keys:?}"), "TokenKeys(…)");
+impl From<TokenProblem> for crate::Failure {
+    /// Whoever brings a token that is not good does not stay; what is our fault is no reason to go.
+    fn from(problem: TokenProblem) -> Self {
+        let ends = !matches!(problem, TokenProblem::Unavailable { .. });
+        let (error, cause) = problem.explain();
+        if ends { Self::Close { error, cause } } else { Self::Reply { error, cause } }
     }
 }

@@ -117,14 +117,16 @@ impl Config {
         }
         if self.token.is_some() && !self.has_token_key() {
             // A variable that was forgotten must not turn production into development mode.
-            let hint = "set SAYWHY_TOKEN_SECRET, or `hs256_secret_file` under `[token]`";
+            let hint =
+                "set SAYWHY_TOKEN_SECRET, or `hs256_secret_file`, a `[[token.key]]` or `jwks_url` under `[token]`";
             return Some(Complaint::new("`[token]` has no key to check tokens with", hint));
         }
         let open = !self.routes.is_empty() && self.routes.iter().all(|route| route.token == Some(TokenPolicy::None));
         if !self.listen.ip().is_loopback() && !self.has_token_key() && !open {
             return Some(Complaint::new(
                 format!("{} can be reached by others, and there is no key to check tokens with", self.listen),
-                "set SAYWHY_TOKEN_SECRET, or `hs256_secret_file` under `[token]`; for a service that is open to all, \
+                "set SAYWHY_TOKEN_SECRET, or `hs256_secret_file`, a `[[token.key]]` or `jwks_url` under `[token]`; for a \
+                 service that is open to all, \
                  write `token = \"none\"` into every `[[route]]`; to try things out, listen on 127.0.0.1",
             ));
         }

@@ -126,6 +126,14 @@ fn resolved(mut config: Config, found: rules::Found, folder: &Path) -> Result<Co
     {
         token.hs256_secret = Some(rules::read_secret(&folder.join(file), HS256_SECRET_LEAST)?);
     }
+    for key in config.token.iter_mut().flat_map(|token| &mut token.keys) {
+        let text = match (&key.file, &key.key) {
+            (Some(file), _) => rules::read_file(&folder.join(file))?,
+            (None, key) => key.as_ref().map_or_else(String::new, |key| key.expose().to_owned()),
+        };
+        let read = rules::token_key(key.algorithm.into(), &text)?;
+        key.read = Some(if let Some(kid) = &key.kid { read.id(kid) } else { read });
+    }
     Ok(config)
 }
 

@@ -5,6 +5,7 @@
 use super::problem::{Problems, similar};
 use super::values::{Complaint, Secret};
 use super::{API_KEY_LEAST, Api, Config, Drain, HS256_SECRET_LEAST, SessionLimits};
+use saywhy::{InvalidKey, TokenAlgorithm, TokenKey};
 use saywhy_codes::catalogue::CUSTOM_CODES;
 use saywhy_codes::{Catalogue, Clash, CustomDialect, Dialect, Retry};
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ pub(super) fn check(text: &str, file: &DeTable<'_>, folder: &Path, problems: &mu
     addresses(file, problems);
     secret_file(file, ("api", "key_file"), API_KEY_LEAST, folder, problems);
     secret_file(file, ("token", "hs256_secret_file"), HS256_SECRET_LEAST, folder, problems);
+    token_keys(file, folder, problems);
     drain(file, problems);
     queue(file, None, problems);
     let catalogue = error_rows(file, problems);
@@ -66,6 +68,60 @@ pub(super) fn read_secret(path: &Path, least: usize) -> Result<Secret, Complaint
         Complaint::new(format!("cannot read the secret in {}: {err}", path.display()), hint)
     })?;
     Secret::new(text.trim_end(), least)
+}
+
+fn token_keys(file: &DeTable<'_>, folder: &Path, problems: &mut Problems) {
+    for key in table(file, "token").into_iter().flat_map(|token| tables(token, "key")) {
+        let Some((algorithm, span)) = text_of(key, "algorithm") else { continue };
+        let Ok(algorithm) = algorithm.parse::<TokenAlgorithm>() else { continue };
+        let (read, span) = match (text_of(key, "file"), text_of(key, "key")) {
+            (Some((path, span)), _) => {
+                (read_file(&folder.join(path)).and_then(|text| token_key(algorithm, &text)), span)
+            }
+            (None, Some((text, span))) => (token_key(algorithm, text), span),
+            (None, None) => {
+                let hint = "`file` names a file with the public key in PEM, or with the secret of HS256";
+                (Err(Complaint::new("this `[[token.key]]` has neither `file` nor `key`", hint)), span)
+            }
+        };
+        if let Err(complaint) = read {
+            problems.add(span, complaint);
+        }
+    }
+}
+
+/// A key as it stands in a file.
+pub(super) fn token_key(algorithm: TokenAlgorithm, text: &str) -> Result<TokenKey, Complaint> {
+    if algorithm == TokenAlgorithm::Hs256 && !text.contains("-----BEGIN") {
+        Secret::new(text.trim_end(), HS256_SECRET_LEAST)?;
+        return TokenKey::read(algorithm, text.trim_end()).map_err(|invalid| key_complaint(invalid, algorithm));
+    }
+    TokenKey::read(algorithm, text).map_err(|invalid| key_complaint(invalid, algorithm))
+}
+
+/// What is wrong with a key, and what to do.
+pub(crate) fn key_complaint(invalid: InvalidKey, algorithm: TokenAlgorithm) -> Complaint {
+    let hint = match invalid {
+        InvalidKey::Algorithm => "take the one that tokens are signed with".to_owned(),
+        InvalidKey::PublicSecret => {
+            "a public key goes with `RS256`, `ES256` or `EdDSA`, whichever it is for".to_owned()
+        }
+        InvalidKey::NoPem => "`openssl pkey -in private.pem -pubout` makes one of a private key".to_owned(),
+        InvalidKey::Private => "`openssl pkey -in private.pem -pubout` makes the public key of it".to_owned(),
+        InvalidKey::OtherKind(_) => format!("the key and `algorithm = \"{algorithm}\"` have to go together"),
+        InvalidKey::ShortRsa => {
+            "`openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:3072` makes a longer one".to_owned()
+        }
+    };
+    Complaint::new(invalid.to_string(), hint)
+}
+
+/// A key that a file holds.
+pub(super) fn read_file(path: &Path) -> Result<String, Complaint> {
+    std::fs::read_to_string(path).map_err(|err| {
+        let hint = "the path is relative to the folder of the configuration";
+        Complaint::new(format!("cannot read the key in {}: {err}", path.display()), hint)
+    })
 }
 
 fn drain(file: &DeTable<'_>, problems: &mut Problems) {

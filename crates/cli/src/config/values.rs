@@ -51,6 +51,7 @@ pub(super) const FORMATS: &[(&str, Check)] = &[
     ("origin", origin),
     ("path", path),
     ("upstream", upstream),
+    ("jwks-url", jwks_url),
     ("room", room),
     ("dialect-name", dialect_name),
     ("public-text", public_text),
@@ -108,6 +109,11 @@ checked_text! {
 checked_text! {
     /// The WebSocket URL of a back end.
     Upstream, "upstream", upstream
+}
+
+checked_text! {
+    /// Where keys are published.
+    JwksUrl, "jwks-url", jwks_url
 }
 
 impl RoomName {
@@ -219,6 +225,31 @@ fn normal_upstream(text: &str) -> Option<String> {
     let (host, port) = host_and_port(authority.rsplit('@').next()?)?;
     let port = port.map_or(String::new(), |port| format!(":{port}"));
     let visible = target.chars().all(|c| c.is_ascii_graphic());
+    visible.then(|| format!("{scheme}://{host}{port}{target}"))
+}
+
+fn jwks_url(text: &str) -> Result<(), Complaint> {
+    let complaint = Complaint::new(
+        "keys are at `https://host[:port]/path`, or at `http://` on this machine: who is in between could give out keys of its own",
+        "for example `https://login.example/.well-known/jwks.json`",
+    );
+    expect(text, normal_jwks_url(text), complaint)
+}
+
+fn normal_jwks_url(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));
+    let rest = rest.split('#').next()?;
+    let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let (host, port) = host_and_port(authority.rsplit('@').next()?)?;
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let here = host == "localhost" || bare.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+    let scheme = match scheme.to_ascii_lowercase().as_str() {
+        "http" if here => "http",
+        "http" | "https" => "https",
+        _ => return None,
+    };
+    let port = port.map_or(String::new(), |port| format!(":{port}"));
+    let visible = target.starts_with('/') && target.chars().all(|c| c.is_ascii_graphic());
     visible.then(|| format!("{scheme}://{host}{port}{target}"))
 }
 
@@ -380,6 +411,30 @@ mod tests {
                 ("redis://back", None),
                 ("ws://", None),
                 ("ws://back/a b", None),
+            ],
+        );
+    }
+
+    #[test]
+    fn published_keys() {
+        table(
+            jwks_url,
+            &[
+                "https://login.example/keys",
+                "https://a:8443/k?x=y",
+                "http://127.0.0.1:9/k",
+                "http://[::1]/k",
+                "http://localhost/k",
+            ],
+            &[
+                ("http://login.example/keys", Some("https://login.example/keys")),
+                ("login.example/keys", Some("https://login.example/keys")),
+                ("https://me:pw@login.example/keys", Some("https://login.example/keys")),
+                ("https://login.example/keys#x", Some("https://login.example/keys")),
+                ("https://login.example", None),
+                ("file:///etc/keys", None),
+                ("https://login.example/a b", None),
+                ("", None),
             ],
         );
     }
