@@ -300,6 +300,12 @@ pub(crate) struct Limits {
     /// Those at once.
     #[schemars(range(max = 1_000_000), extend("x-client-sees" = "rate_limited"))]
     pub(crate) identity_connect_burst: u32,
+    /// Connections that have not said what they want yet. Past it the next are turned away with HTTP 503.
+    #[schemars(range(min = 1, max = 10_000_000), extend("x-client-sees" = "overloaded"))]
+    pub(crate) waiting: u32,
+    /// Those of one address (for IPv6 one /64), unless it is a trusted proxy's.
+    #[schemars(range(min = 1, max = 10_000_000), extend("x-client-sees" = "overloaded"))]
+    pub(crate) waiting_per_address: u32,
     /// Refusals in the form `close` that one address gets in a second without waiting; 0 is no limit. The next come later
     /// and later, and in the end as plain HTTP 503.
     #[schemars(range(max = 1_000_000), extend("x-client-sees" = "overloaded"))]
@@ -332,6 +338,8 @@ impl Default for Limits {
             address_connect_burst: 200,
             identity_connects_per_s: 5,
             identity_connect_burst: 50,
+            waiting: 10_000,
+            waiting_per_address: 256,
             address_refusals_per_s: 1,
             address_refusal_burst: 20,
             refusal_delay_ms: 3_000,

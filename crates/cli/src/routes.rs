@@ -199,6 +199,8 @@ pub(crate) fn http_limits(config: &Config) -> HttpLimits {
     HttpLimits {
         head: Duration::from_millis(config.limits.handshake_ms.into()),
         head_bytes: config.limits.handshake_bytes as usize,
+        waiting: config.limits.waiting as usize,
+        waiting_per_address: config.limits.waiting_per_address as usize,
         ..HttpLimits::default()
     }
 }

@@ -3,6 +3,7 @@
 use crate::connection::Connection;
 use crate::observe;
 use crate::outbox::Outbox;
+use crate::places::{Place, Places, network, one_less};
 use crate::rates::Rates;
 use crate::settings::Settings;
 use saywhy_codes::{Cause, EndCause, Ending, Retry};
@@ -18,14 +19,14 @@ pub(crate) struct House {
     tables: Mutex<Tables>,
     /// No new connections are let in, and when they may come back.
     draining: Mutex<Option<Retry>>,
-    /// Refused connections that wait for the peer's Close, in all and by address.
-    lingering: Mutex<(usize, HashMap<IpAddr, usize>)>,
+    /// Refused connections that wait for the peer's Close.
+    lingering: Arc<Places>,
 }
 
 #[derive(Default)]
 struct Tables {
     /// Everyone who asked to come in.
-    places: HashMap<Uuid, Place>,
+    guests: HashMap<Uuid, Guest>,
     addresses: HashMap<IpAddr, usize>,
     users: HashMap<Box<str>, usize>,
     /// How many were let in.
@@ -34,7 +35,7 @@ struct Tables {
 
 /// A connection that takes up room.
 #[derive(Default)]
-struct Place {
+struct Guest {
     /// It was counted for its identity.
     identified: bool,
     /// It was let in.
@@ -43,7 +44,7 @@ struct Place {
 
 impl Tables {
     fn sessions(&self) -> impl Iterator<Item = &Arc<Connection>> {
-        self.places.values().filter_map(|place| place.session.as_ref())
+        self.guests.values().filter_map(|guest| guest.session.as_ref())
     }
 }
 
@@ -58,7 +59,7 @@ impl House {
     /// An empty one, with the rates of these settings.
     pub(crate) fn new(settings: &Settings) -> Self {
         let rates = Rates::new(settings);
-        Self { rates, tables: Mutex::default(), draining: Mutex::default(), lingering: Mutex::default() }
+        Self { rates, tables: Mutex::default(), draining: Mutex::default(), lingering: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Tables> {
@@ -72,7 +73,7 @@ impl House {
     }
 
     pub(crate) fn session(&self, id: Uuid) -> Option<Outbox> {
-        self.lock().places.get(&id)?.session.clone().map(Outbox)
+        self.lock().guests.get(&id)?.session.clone().map(Outbox)
     }
 
     pub(crate) fn sessions(&self) -> Vec<Outbox> {
@@ -83,10 +84,10 @@ impl House {
     pub(crate) fn identify(&self, connection: &Connection, user: &str, limit: usize) -> bool {
         let mut tables = self.lock();
         let count = tables.users.get(user).copied().unwrap_or_default();
-        match tables.places.get_mut(&connection.id) {
-            Some(Place { identified: true, .. }) | None => return true,
+        match tables.guests.get_mut(&connection.id) {
+            Some(Guest { identified: true, .. }) | None => return true,
             Some(_) if count >= limit => return false,
-            Some(place) => place.identified = true,
+            Some(guest) => guest.identified = true,
         }
         tables.users.insert(user.into(), count + 1);
         true
@@ -101,42 +102,9 @@ impl House {
         *self.draining.lock().unwrap_or_else(PoisonError::into_inner) = Some(retry);
     }
 
-    fn lingering(&self) -> MutexGuard<'_, (usize, HashMap<IpAddr, usize>)> {
-        self.lingering.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A place among the refused connections that wait for the peer's Close, if there is one left.
-    pub(crate) fn linger(self: &Arc<Self>, peer: Option<IpAddr>, settings: &Settings) -> Option<Lingering> {
-        let peer = peer.map(network);
-        let (all, addresses) = &mut *self.lingering();
-        if *all >= settings.lingering {
-            return None;
-        }
-        if let Some(peer) = peer {
-            let count = addresses.get(&peer).copied().unwrap_or_default();
-            if count >= settings.lingering_per_address {
-                return None;
-            }
-            addresses.insert(peer, count + 1);
-        }
-        *all += 1;
-        Some(Lingering { house: Arc::clone(self), peer })
-    }
-}
-
-/// A place among the refused connections that wait for the peer's Close.
-pub(crate) struct Lingering {
-    house: Arc<House>,
-    peer: Option<IpAddr>,
-}
-
-impl Drop for Lingering {
-    fn drop(&mut self) {
-        let (all, addresses) = &mut *self.house.lingering();
-        *all -= 1;
-        if let Some(peer) = &self.peer {
-            one_less(addresses, peer);
-        }
+    pub(crate) fn linger(&self, peer: Option<IpAddr>, settings: &Settings) -> Option<Place> {
+        self.lingering.take(peer, settings.lingering, settings.lingering_per_address)
     }
 }
 
@@ -163,7 +131,7 @@ impl Visit {
     pub(crate) fn reserve(&self) -> Result<(), Full> {
         let settings = &self.connection.settings;
         let mut tables = self.house.lock();
-        if tables.places.len() >= settings.connections {
+        if tables.guests.len() >= settings.connections {
             return Err(Full::House);
         }
         if let Some(peer) = self.connection.peer.map(network) {
@@ -173,7 +141,7 @@ impl Visit {
             }
             tables.addresses.insert(peer, count + 1);
         }
-        tables.places.insert(self.connection.id, Place::default());
+        tables.guests.insert(self.connection.id, Guest::default());
         Ok(())
     }
 
@@ -189,7 +157,7 @@ impl Visit {
             }
             _ => Vec::new(),
         };
-        tables.places.entry(connection.id).or_default().session = Some(Arc::clone(connection));
+        tables.guests.entry(connection.id).or_default().session = Some(Arc::clone(connection));
         tables.sessions += 1;
         older.into_iter().map(Outbox).collect()
     }
@@ -197,12 +165,12 @@ impl Visit {
     /// Gives back what it was counted for. Twice is once.
     pub(crate) fn leave(&self) {
         let mut tables = self.house.lock();
-        let Some(place) = tables.places.remove(&self.connection.id) else { return };
-        tables.sessions -= usize::from(place.session.is_some());
+        let Some(guest) = tables.guests.remove(&self.connection.id) else { return };
+        tables.sessions -= usize::from(guest.session.is_some());
         if let Some(peer) = self.connection.peer.map(network) {
             one_less(&mut tables.addresses, &peer);
         }
-        if let Some(user) = self.connection.user.get().filter(|_| place.identified) {
+        if let Some(user) = self.connection.user.get().filter(|_| guest.identified) {
             one_less(&mut tables.users, &**user);
         }
     }
@@ -230,39 +198,5 @@ impl Deref for Visit {
 impl Drop for Visit {
     fn drop(&mut self) {
         self.leave();
-    }
-}
-
-fn one_less<K, Q>(counts: &mut HashMap<K, usize>, key: &Q)
-where
-    K: std::borrow::Borrow<Q> + Eq + std::hash::Hash,
-    Q: Eq + std::hash::Hash + ?Sized,
-{
-    if let Some(count) = counts.get_mut(key) {
-        *count -= 1;
-        if *count == 0 {
-            counts.remove(key);
-        }
-    }
-}
-
-/// Whoever has one address of an IPv6 /64 has all of them.
-pub(crate) fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
-        IpAddr::V4(v4) => IpAddr::V4(v4),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_ipv6_network_counts_as_one() {
-        let network = |address: &str| network(address.parse().unwrap()).to_string();
-        assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:0:0:2"));
-        assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
-        assert_eq!(network("::ffff:192.0.2.1"), "192.0.2.1");
     }
 }

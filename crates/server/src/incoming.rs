@@ -4,10 +4,11 @@ use crate::connection::Connection;
 use crate::gate::PeerAddr;
 use crate::handshake;
 use crate::observe;
+use crate::places::Places;
 use crate::proxies::{Proxies, Source, read_header};
 use crate::refusal::Refusal;
 use crate::serve::{HttpLimits, Listening};
-use crate::stream::{Below, Corked, Wire};
+use crate::stream::{Below, Corked, Duplex, Wire};
 use axum_core::body::Body;
 use axum_core::response::Response;
 use http::header::{self, CONNECTION};
@@ -16,17 +17,19 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use saywhy_codes::catalogue::{BAD_REQUEST, TIMEOUT};
+use saywhy_codes::catalogue::{BAD_REQUEST, OVERLOADED, TIMEOUT};
 use saywhy_codes::{EndCause, Loss};
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
@@ -38,6 +41,9 @@ pub(crate) struct Front {
     limits: HttpLimits,
     tls: Option<TlsAcceptor>,
     proxies: Proxies,
+    /// Connections that have not said what they want, and those that are told that there are too many of them.
+    waiting: Arc<Places>,
+    turned_away: Arc<Places>,
 }
 
 /// What HTTP/2 begins with (RFC 9113 §3.4).
@@ -64,7 +70,13 @@ impl Front {
     pub(crate) fn new(listening: Listening) -> Self {
         let Listening { limits, tls, proxies } = listening;
         let protocols: &[&[u8]] = if limits.streams > 0 { &[H2, b"http/1.1"] } else { &[b"http/1.1"] };
-        Self { limits, tls: tls.map(|tls| tls.acceptor(protocols)), proxies }
+        Self {
+            limits,
+            tls: tls.map(|tls| tls.acceptor(protocols)),
+            proxies,
+            waiting: Arc::default(),
+            turned_away: Arc::default(),
+        }
     }
 }
 
@@ -80,6 +92,18 @@ pub(crate) async fn connection<S>(
     S::Future: Send,
 {
     let begun = Instant::now();
+    let HttpLimits { waiting, waiting_per_address, .. } = front.limits;
+    // A proxy's connections are those of many.
+    let from = (!front.proxies.trusts(peer.ip())).then_some(peer.ip());
+    let Some(place) = front.waiting.take(from, waiting, waiting_per_address) else {
+        // Those who are told so take a place as well, or are not told; and without TLS there are no words for who wants it.
+        let place = front.turned_away.take(from, waiting, waiting_per_address).filter(|_| front.tls.is_none());
+        tracing::info!(%peer, told = place.is_some(), "too many connections have not said what they want");
+        if place.is_some() {
+            turn_away(Corked::new(Wire::Tcp(tcp), Vec::new()), &Refusal::new(OVERLOADED)).await;
+        }
+        return;
+    };
     let arrived = tokio::select! {
         arrived = timeout_at(begun + front.limits.head, arrive(&front, tcp, peer)) => arrived,
         _ = stopped.changed() => return,
@@ -98,6 +122,14 @@ pub(crate) async fn connection<S>(
     };
     let activity = Arc::new(Activity::new(begun));
     // Futures that differ in size: a connection holds the one that it needs.
+    let arrived = match arrived.speaks {
+        Speaks::Http2 => arrived,
+        Speaks::Http1 | Speaks::PlainToTls => match whole_head(&front, arrived, begun, &mut stopped).await {
+            Some(arrived) => arrived,
+            None => return,
+        },
+    };
+    drop(place);
     let conversation: Pin<Box<dyn Future<Output = ()> + Send>> = match arrived.speaks {
         Speaks::Http1 => Box::pin(http1(front, arrived, activity, service, stopped)),
         Speaks::Http2 => Box::pin(http2(front, arrived, activity, service, stopped)),
@@ -145,7 +177,8 @@ async fn arrive(front: &Front, mut tcp: TcpStream, peer: SocketAddr) -> io::Resu
             match tcp.peek(&mut first).await? {
                 0 => Ok(None),
                 _ if first == [TLS_HANDSHAKE] => {
-                    let stream = Box::new(tls.accept(Below::new(tcp)).await?);
+                    // In boxes: whoever says nothing holds as little as can be.
+                    let stream = Box::new(Box::pin(tls.accept(Below::new(tcp))).await?);
                     let speaks =
                         if stream.get_ref().1.alpn_protocol() == Some(H2) { Speaks::Http2 } else { Speaks::Http1 };
                     source.secure = Some(true);
@@ -157,8 +190,7 @@ async fn arrive(front: &Front, mut tcp: TcpStream, peer: SocketAddr) -> io::Resu
         None => {
             let mut early = Vec::new();
             while early.len() < PREFACE.len() && PREFACE.starts_with(&early) {
-                early.reserve_exact(FIRST_READ);
-                if tcp.read_buf(&mut early).await? == 0 {
+                if read_some(Pin::new(&mut tcp), &mut early).await? == 0 {
                     break;
                 }
             }
@@ -172,6 +204,67 @@ async fn arrive(front: &Front, mut tcp: TcpStream, peer: SocketAddr) -> io::Resu
             Ok(Some(Arrived { wire: Wire::Tcp(tcp), early, source, speaks }))
         }
     }
+}
+
+/// Reads up to the end of the first head, or as much as may be of one: until then there is nothing to parse, and no buffer
+/// but for what has come. `None` when it is over.
+async fn whole_head(
+    front: &Front,
+    mut arrived: Arrived,
+    begun: Instant,
+    stopped: &mut watch::Receiver<()>,
+) -> Option<Arrived> {
+    let Arrived { wire, early, source, .. } = &mut arrived;
+    let reading = async {
+        let mut seen = 0;
+        while !has_empty_line(early, &mut seen) && early.len() < front.limits.head_bytes {
+            if read_some(wire.get(), early).await? == 0 {
+                // Perhaps it has only ended its side; whether that was a request is for the parser to say.
+                break;
+            }
+        }
+        io::Result::Ok(())
+    };
+    let read = tokio::select! {
+        read = timeout_at(begun + front.limits.head, reading) => read,
+        _ = stopped.changed() => return None,
+    };
+    match read {
+        Ok(Ok(())) if early.is_empty() => None,
+        Ok(Ok(())) => Some(arrived),
+        Ok(Err(error)) => {
+            tracing::debug!(peer = %source.addr, %error, "a connection ended inside the head of a request");
+            None
+        }
+        Err(_) => {
+            // Whoever has said nothing, such as a browser that connects ahead of need, expects nothing.
+            if !early.is_empty() {
+                too_late(Corked::new(arrived.wire, arrived.early), arrived.source.addr).await;
+            }
+            None
+        }
+    }
+}
+
+/// Whether the head has ended, from `seen` on: with an empty line (RFC 9112 §2.1), the bare LF of §2.2 included.
+fn has_empty_line(head: &[u8], seen: &mut usize) -> bool {
+    // The end may have begun with the last three bytes.
+    let from = seen.saturating_sub(3);
+    *seen = head.len();
+    let new = head.get(from..).unwrap_or_default();
+    new.windows(2).any(|two| two == b"\n\n") || new.windows(3).any(|three| three == b"\n\r\n")
+}
+
+/// Appends what there is, of which nothing is reserved before it is there.
+async fn read_some(mut from: Pin<&mut dyn Duplex>, to: &mut Vec<u8>) -> io::Result<usize> {
+    std::future::poll_fn(|cx| {
+        let mut some = [MaybeUninit::uninit(); FIRST_READ];
+        let mut some = ReadBuf::uninit(&mut some);
+        ready!(from.as_mut().poll_read(cx, &mut some))?;
+        to.extend_from_slice(some.filled());
+        Poll::Ready(Ok(some.filled().len()))
+    })
+    .await
 }
 
 // ---- requests ---------------------------------------------------------------------------------------------------
@@ -364,10 +457,14 @@ impl Service<Request<Body>> for TlsOnly {
     }
 }
 
-/// Says 408 to whoever has begun a request and did not end it in time, and ends the connection.
-async fn too_late(mut io: Corked, peer: SocketAddr) {
+/// Says 408 to whoever has begun a request and did not end it in time.
+async fn too_late(io: Corked, peer: SocketAddr) {
     tracing::debug!(%peer, "the head of a request did not arrive in time");
-    let refusal = Refusal::new(TIMEOUT.say("The request did not arrive in time"));
+    turn_away(io, &Refusal::new(TIMEOUT.say("The request did not arrive in time"))).await;
+}
+
+/// Answers a connection that no request came of, and ends it.
+async fn turn_away(mut io: Corked, refusal: &Refusal) {
     let (time, most) = LATE_READ;
     let goodbye = async {
         io.write_all(&refusal.written()).await?;

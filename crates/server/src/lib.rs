@@ -50,6 +50,7 @@ mod origin;
 mod outbox;
 mod panic;
 mod pending;
+mod places;
 mod proxies;
 mod rates;
 mod refusal;

@@ -2,7 +2,7 @@
 //! remembered of them is bounded however many they are: two share one by chance, and nobody by choice.
 
 use crate::clock::now;
-use crate::house::network;
+use crate::places::network;
 use crate::settings::{Rate, Settings};
 use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;

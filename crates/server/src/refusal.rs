@@ -82,12 +82,8 @@ impl Refusal {
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Retry::After { delay, spread } = self.error.retry_policy() {
-            // Whole seconds, rounded up; a crowd is spread by what each reader adds, so the spread is left out.
-            let seconds = delay.as_millis().div_ceil(1_000).max(u128::from(spread.as_millis() > 0));
-            if let Ok(seconds) = HeaderValue::from_str(&seconds.to_string()) {
-                headers.insert(RETRY_AFTER, seconds);
-            }
+        if let Some(Ok(seconds)) = self.retry_after().map(|seconds| HeaderValue::from_str(&seconds.to_string())) {
+            headers.insert(RETRY_AFTER, seconds);
         }
         if self.status == StatusCode::UPGRADE_REQUIRED {
             // RFC 6455 §4.2.2 and RFC 9110 §15.5.22, §7.8.
@@ -100,13 +96,25 @@ impl Refusal {
 
     /// The `http` form as HTTP/1.1 has it, for a connection of which no request was heard. Nothing follows it.
     pub(crate) fn written(&self) -> Vec<u8> {
-        let (status, problem) = (self.status, self.problem(None).to_string());
+        let problem = self.problem(None).to_string();
+        let retry_after = self.retry_after().map_or_else(String::new, |s| format!("{RETRY_AFTER}: {s}\r\n"));
         format!(
-            "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n\
+            "HTTP/1.1 {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n{retry_after}\
              connection: close\r\n\r\n{problem}",
+            self.status,
             problem.len()
         )
         .into_bytes()
+    }
+
+    /// Whole seconds, rounded up; a crowd is spread by what each reader adds, so the spread is left out.
+    fn retry_after(&self) -> Option<u128> {
+        match self.error.retry_policy() {
+            Retry::After { delay, spread } => {
+                Some(delay.as_millis().div_ceil(1_000).max(u128::from(spread.as_millis() > 0)))
+            }
+            Retry::Never | Retry::Now | Retry::Backoff | Retry::Reauthenticate => None,
+        }
     }
 
     fn problem(&self, request_id: Option<String>) -> Value {

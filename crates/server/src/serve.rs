@@ -43,6 +43,10 @@ pub struct HttpLimits {
     pub head_bytes: usize,
     /// Headers: 431 past it.
     pub headers: usize,
+    /// Connections that have not said what they want, by the end of a first head: 503 past it.
+    pub waiting: usize,
+    /// Those from one address (a /64 in IPv6), unless it is a trusted proxy's.
+    pub waiting_per_address: usize,
     /// Requests and WebSockets at once in one HTTP/2 connection: a client that keeps to RFC 9113 opens no more. With 0
     /// HTTP/2 is not spoken.
     pub streams: u32,
@@ -50,7 +54,14 @@ pub struct HttpLimits {
 
 impl Default for HttpLimits {
     fn default() -> Self {
-        Self { head: Duration::from_secs(10), head_bytes: 16 * 1024, headers: 100, streams: 100 }
+        Self {
+            head: Duration::from_secs(10),
+            head_bytes: 16 * 1024,
+            headers: 100,
+            waiting: 10_000,
+            waiting_per_address: 256,
+            streams: 100,
+        }
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) enum Wire {
 }
 
 impl Wire {
-    fn get(&mut self) -> Pin<&mut dyn Duplex> {
+    pub(crate) fn get(&mut self) -> Pin<&mut dyn Duplex> {
         match self {
             Self::Tcp(tcp) => Pin::new(tcp),
             Self::Tls(tls) => Pin::new(tls),

@@ -71,6 +71,14 @@ impl Peer {
         Self::over(socket.into())
     }
 
+    /// As [`Peer::connect`], from another address of this machine.
+    pub(crate) fn connect_from(from: [u8; 4], at: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+        socket.connect(&at.into()).unwrap();
+        Self::over(socket.into())
+    }
+
     fn over(tcp: TcpStream) -> Self {
         tcp.set_read_timeout(Some(SOON)).unwrap();
         tcp.set_write_timeout(Some(SOON)).unwrap();
