@@ -218,8 +218,10 @@ fn schema() -> Value {
 }
 
 /// The tables in the order in which one meets them.
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 14] = [
     "",
+    "[tls]",
+    "[proxies]",
     "[token]",
     "[api]",
     "[limits]",
@@ -310,6 +312,7 @@ fn format(schema: &Value) -> &'static str {
     match schema["format"].as_str() {
         Some("socket-address") => "IP address and port",
         Some("origin") => "`scheme://host[:port]`",
+        Some("network") => "networks, such as `10.0.0.0/8`",
         Some("path") => "path",
         Some("upstream") => "`ws://` or `wss://` URL",
         Some("room") => "names",
