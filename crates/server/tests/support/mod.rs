@@ -9,20 +9,25 @@
 
 mod client;
 mod desk;
+mod http2;
 mod operator;
+mod tls;
 
 pub use client::{Client, Seen, wire, wire_text};
 pub use desk::{Desk, desk, row};
+pub use http2::{Frame, Http2};
 pub use operator::{Line, Log};
+pub use tls::Certificate;
 
 use axum::Router;
 use operator::Counters;
-use saywhy::{Gate, Settings};
+use saywhy::{Gate, Listening, Settings};
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -39,9 +44,11 @@ pub const BROWSER: &[(&str, &str)] = &[("Origin", "http://app.test")];
 pub const PROGRAM: &[(&str, &str)] = &[];
 
 /// What serves the router.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Front {
     Saywhy,
+    /// With TLS, limits or proxies.
+    Listening(Listening),
     /// `axum::serve`: without the peer's address, and with the 101 in a packet of its own.
     Axum,
 }
@@ -112,6 +119,7 @@ impl House {
         };
         match front {
             Front::Saywhy => drop(tokio::spawn(saywhy::serve(listener, router, stopped))),
+            Front::Listening(listening) => drop(tokio::spawn(saywhy::serve_with(listening, listener, router, stopped))),
             Front::Axum => {
                 let served = axum::serve(listener, router).with_graceful_shutdown(stopped);
                 drop(tokio::spawn(async move { served.await }));
@@ -126,6 +134,34 @@ impl House {
         let mut client = Client::new(tcp, Rc::clone(&self.heard));
         client.raw(bytes).await;
         client
+    }
+
+    /// A connection over TLS, of which these protocols are offered.
+    pub async fn tls(&self, certificate: &Certificate, protocols: &[&str]) -> Client {
+        let tcp = TcpStream::connect(self.addr).await.unwrap();
+        let tls = certificate.connect(tcp, protocols).await.unwrap();
+        Client::over(tls, Rc::clone(&self.heard))
+    }
+
+    /// The same, with some bytes before TLS.
+    pub async fn tls_after(&self, before: &[u8], certificate: &Certificate) -> Client {
+        let mut tcp = TcpStream::connect(self.addr).await.unwrap();
+        tcp.write_all(before).await.unwrap();
+        let tls = certificate.connect(tcp, &[]).await.unwrap();
+        Client::over(tls, Rc::clone(&self.heard))
+    }
+
+    /// A connection that speaks HTTP/2.
+    pub async fn http2(&self) -> Http2 {
+        Http2::new(TcpStream::connect(self.addr).await.unwrap(), Rc::clone(&self.heard)).await
+    }
+
+    /// The same over TLS.
+    pub async fn http2_tls(&self, certificate: &Certificate) -> Http2 {
+        let tcp = TcpStream::connect(self.addr).await.unwrap();
+        let tls = certificate.connect(tcp, &["h2", "http/1.1"]).await.unwrap();
+        assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        Http2::new(tls, Rc::clone(&self.heard)).await
     }
 
     /// One more WebSocket is asked for.
