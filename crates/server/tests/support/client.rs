@@ -172,6 +172,12 @@ impl Client {
         (head, serde_json::from_slice(&body).unwrap())
     }
 
+    /// All that comes until the end, as JSON.
+    pub async fn body(mut self) -> Value {
+        while self.fill().await.unwrap() > 0 {}
+        serde_json::from_slice(&self.input).unwrap()
+    }
+
     /// The next frame, or the end.
     pub async fn next(&mut self) -> Seen {
         loop {

@@ -13,9 +13,9 @@ mod http2;
 mod operator;
 mod tls;
 
-pub use client::{Client, Seen, wire, wire_text};
+pub use client::{Client, Head, Seen, wire, wire_text};
 pub use desk::{Desk, desk, row};
-pub use http2::{Frame, Http2};
+pub use http2::{Frame, Http2, connect};
 pub use operator::{Line, Log};
 pub use tls::Certificate;
 
@@ -63,6 +63,7 @@ pub struct House {
     /// Endings that a test has looked at.
     told: Cell<usize>,
     heard: Rc<RefCell<Vec<u8>>>,
+    stop: Cell<Option<oneshot::Sender<()>>>,
 }
 
 /// Runs `test` against `router` behind a gate. Afterwards, whatever the test did, each WebSocket that was asked for
@@ -96,10 +97,10 @@ async fn run(
     log: Log,
     counters: &Counters,
 ) {
-    let (house, stop) = House::open(front, settings, router, log).await;
+    let house = House::open(front, settings, router, log).await;
     let run = tokio::time::timeout(Duration::from_secs(30), async {
         test(&house).await;
-        house.closed(stop, counters).await;
+        house.closed(counters).await;
     });
     if run.await.is_err() {
         let (asked, told) = (house.asked.get(), endings(&house.log.lines()).count());
@@ -108,7 +109,7 @@ async fn run(
 }
 
 impl House {
-    async fn open(front: Front, settings: Settings, router: Router, log: Log) -> (Self, oneshot::Sender<()>) {
+    async fn open(front: Front, settings: Settings, router: Router, log: Log) -> Self {
         let gate = Gate::new(settings);
         let router = router.layer(gate.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -125,7 +126,8 @@ impl House {
                 drop(tokio::spawn(async move { served.await }));
             }
         }
-        (Self { gate, log, addr, asked: Cell::new(0), told: Cell::new(0), heard: Rc::default() }, stop)
+        let stop = Cell::new(Some(stop));
+        Self { gate, log, addr, asked: Cell::new(0), told: Cell::new(0), heard: Rc::default(), stop }
     }
 
     /// Sends `bytes` on a connection of its own.
@@ -198,9 +200,14 @@ impl House {
         self.log.until(|lines| endings(lines).nth(next).cloned()).await
     }
 
-    async fn closed(&self, stop: oneshot::Sender<()>, counters: &Counters) {
+    /// Tells the server to stop.
+    pub fn stop(&self) {
+        let _ = self.stop.take().map(|stop| stop.send(()));
+    }
+
+    async fn closed(&self, counters: &Counters) {
         self.log.until(|lines| (endings(lines).count() >= self.asked.get()).then_some(())).await;
-        let _ = stop.send(());
+        self.stop();
         // No task of the server is left, so no second ending can come.
         while Handle::current().metrics().num_alive_tasks() > 0 {
             tokio::task::yield_now().await;
