@@ -5,7 +5,7 @@
 //! ```
 
 use crate::admission::Admission;
-use crate::connection::Connection;
+use crate::connection::{Asked, Connection};
 use crate::handshake::{self, Handshake, Invalid, SAYWHY_V1};
 use crate::house::{Full, House, Visit};
 use crate::incoming::Underway;
@@ -27,7 +27,7 @@ use saywhy_codes::catalogue::{
 use saywhy_proto::deflate::Agreed;
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -85,8 +85,8 @@ impl Gate {
 }
 
 impl Gate {
-    pub(crate) fn visit(&self, path: Box<str>, peer: Option<IpAddr>, json: bool) -> Visit {
-        Visit::new(Arc::clone(&self.house), Connection::new(Arc::clone(&self.settings), path, peer, json))
+    pub(crate) fn visit(&self, asked: Asked, json: bool) -> Visit {
+        Visit::new(Arc::clone(&self.house), Connection::new(Arc::clone(&self.settings), asked, json))
     }
 }
 
@@ -194,13 +194,12 @@ impl Gate {
     /// The checks before the route's own, cheapest first. What passes waits in the slot.
     fn admit<B>(&self, request: &mut Request<B>) -> Result<Slot, Box<Response>> {
         let handshake = handshake::check(request);
-        let peer = request.extensions().get::<PeerAddr>().map(|peer| peer.0.ip());
         let upgrade = request.extensions_mut().remove::<OnUpgrade>();
         let underway = request.extensions_mut().remove::<Underway>();
         let (handshake, upgrade) = match (handshake, upgrade) {
             (Ok(handshake), Some(upgrade)) => (handshake, upgrade),
-            (Err(invalid), _) => return Err(Box::new(self.refuse_handshake(request, peer, invalid))),
-            (Ok(_), None) => return Err(Box::new(self.refuse_handshake(request, peer, Invalid::HttpVersion))),
+            (Err(invalid), _) => return Err(Box::new(self.refuse_handshake(request, invalid))),
+            (Ok(_), None) => return Err(Box::new(self.refuse_handshake(request, Invalid::HttpVersion))),
         };
         let Handshake { accept, protocols, bearer, extensions } = handshake;
         let close_form = self.reads_closes(request.headers(), &protocols);
@@ -211,8 +210,7 @@ impl Gate {
         // A refusal selects what it does not speak: otherwise the browser fails the connection itself.
         let protocol = chosen.or_else(|| protocols.iter().find(|p| !handshake::is_token_like(p))).cloned();
         let json = settings.envelope && protocol.as_deref().is_none_or(|protocol| protocol == SAYWHY_V1);
-        let path = request.uri().path().into();
-        let visit = Unanswered::new(self.visit(path, peer, json));
+        let visit = Unanswered::new(self.visit(Asked::of(request), json));
         let agreed = settings.compression.as_ref().and_then(|ours| Agreed::answer(&extensions, ours));
         let pending =
             Box::new(Pending { upgrade, underway, visit, close_form, accepted: None, agreed, accept, protocol });
@@ -256,13 +254,13 @@ impl Gate {
     }
 
     /// Without a valid handshake there is no 101, and so no Close.
-    fn refuse_handshake<B>(&self, request: &Request<B>, peer: Option<IpAddr>, invalid: Invalid) -> Response {
+    fn refuse_handshake<B>(&self, request: &Request<B>, invalid: Invalid) -> Response {
         let status = match invalid {
             Invalid::Version => StatusCode::UPGRADE_REQUIRED,
             _ => StatusCode::BAD_REQUEST,
         };
         let refusal = Refusal::new(BAD_REQUEST.say(invalid.message())).status(status);
-        let connection = Connection::new(Arc::clone(&self.settings), request.uri().path().into(), peer, false);
+        let connection = Connection::new(Arc::clone(&self.settings), Asked::of(request), false);
         let mut response = refusal.http(Some(connection.id.simple().to_string()));
         if request.version() != Version::HTTP_2 {
             // What follows a broken handshake, such as a body, could be taken for another request.
