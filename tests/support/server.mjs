@@ -16,12 +16,15 @@ for (const [signal, number] of [["SIGHUP", 1], ["SIGINT", 2], ["SIGTERM", 15]]) 
   process.once(signal, () => process.exit(128 + number));
 }
 
+/** The certificate of localhost that the tests of the configuration have too. No browser takes it without being told to. */
+const certificates = fileURLToPath(new URL("../../crates/cli/tests/config/tls/", import.meta.url));
+
 /**
- * Starts `saywhy serve` on free ports, with `config` (TOML text) as its `--config` file, and waits until it is ready.
+ * Starts `saywhy serve` on free ports, over TLS if `tls` is set, with `config` (TOML text) as its `--config` file, and waits until it is ready.
  * Resolves to { page, routes: [ws URL], api, apiKey, pid, log(): stderr so far, exited: Promise<{code, signal}>,
  * stop(signal = "SIGINT"): Promise<{code, signal}> }.
  */
-export async function startServer({ args = [], env = {}, config } = {}) {
+export async function startServer({ args = [], env = {}, config, tls = false } = {}) {
   const directory = config === undefined ? undefined : mkdtempSync(join(tmpdir(), "saywhy-test-"));
   const command = ["serve", "--listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0"];
   if (directory) {
@@ -29,6 +32,7 @@ export async function startServer({ args = [], env = {}, config } = {}) {
     writeFileSync(file, config);
     command.push("--config", file);
   }
+  if (tls) command.push("--tls-cert", join(certificates, "certificate.pem"), "--tls-key", join(certificates, "key.pem"));
   const child = spawn(process.env.SAYWHY_BIN ?? builtBinary, [...command, ...args], {
     env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "pipe"],

@@ -24,7 +24,7 @@ pub(crate) use args::ServeArgs;
 pub(crate) use problem::{Failure, Report, escape, render};
 pub(crate) use read::read;
 pub(crate) use schema::schema;
-pub(crate) use values::{Complaint, JwksUrl, Origin, RoomName, RoutePath, Secret, Upstream};
+pub(crate) use values::{Complaint, JwksUrl, Network, Origin, RoomName, RoutePath, Secret, Upstream};
 
 use clap::ValueEnum;
 use saywhy_codes::{Catalogue, Dialect};
@@ -42,6 +42,10 @@ pub(crate) struct Config {
     /// on every route.
     #[schemars(extend("format" = "socket-address"))]
     pub(crate) listen: SocketAddr,
+    /// The certificate of that address: `wss://`, and HTTP/2 for those that can. Without this table it speaks plain HTTP.
+    pub(crate) tls: Option<TlsFiles>,
+    /// Proxies in front of the server that are believed about where a connection comes from. By default none is.
+    pub(crate) proxies: Proxies,
     /// The HTTP API for back ends: publish, close a room, remove someone, list. Without this table there is none.
     pub(crate) api: Option<Api>,
     /// The keys that tokens are checked with. Without this table, on a loopback address, the server is in development
@@ -74,6 +78,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            tls: None,
+            proxies: Proxies::default(),
             api: None,
             token: None,
             limits: Limits::default(),
@@ -105,6 +111,42 @@ impl Config {
     pub(crate) fn token_policy(&self, route: &Route) -> TokenPolicy {
         route.token.unwrap_or(TokenPolicy::Required)
     }
+}
+
+/// A certificate and its key, in PEM. They are read again when they change, and on SIGHUP; connections stay. What cannot
+/// be used then is logged, and the old ones are kept.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(crate) struct TlsFiles {
+    /// The server's own certificate, then those up to the root; the path is relative to the folder of the configuration.
+    pub(crate) certificate_file: PathBuf,
+    /// The private key of the first certificate; the path is relative to the folder of the configuration.
+    pub(crate) key_file: PathBuf,
+}
+
+/// Who is believed about where a connection comes from.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Proxies {
+    /// Where they connect from. The address that counts, for limits and in the log, is the last one that is none of these.
+    pub(crate) trusted: Vec<Network>,
+    /// Whether they begin each connection with a header of the PROXY protocol, version 1 or 2. One of theirs without it is
+    /// ended.
+    pub(crate) proxy_protocol: bool,
+    /// The header in which they say who connected to them. Others are not looked at, as they may be a client's own.
+    pub(crate) header: ForwardedHeader,
+}
+
+/// The header in which a proxy says who connected to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ForwardedHeader {
+    /// And `X-Forwarded-Proto`, for the scheme.
+    #[default]
+    XForwardedFor,
+    /// RFC 7239, `for` and `proto`.
+    Forwarded,
+    /// None is looked at.
+    None,
 }
 
 /// The HTTP API for back ends.
@@ -273,10 +315,13 @@ pub(crate) struct Limits {
     /// Bytes of an opening handshake, and of one message before `ready`.
     #[schemars(range(min = 1_024, max = 1_048_576), extend("x-client-sees" = "message_too_big"))]
     pub(crate) handshake_bytes: u32,
-    /// From the connection to `ready`.
+    /// From the connection to `ready`. A request that is not there by then is answered with HTTP 408.
     #[schemars(range(min = 100, max = 300_000), extend("x-client-sees" = "timeout"))]
     pub(crate) handshake_ms: u32,
-    /// Connections at once.
+    /// Requests and WebSockets at once in one HTTP/2 connection; a client waits with more. With 0 HTTP/2 is not spoken.
+    #[schemars(range(max = 10_000))]
+    pub(crate) http2_streams: u32,
+    /// Connections at once; each WebSocket is one, those in one HTTP/2 connection too.
     #[schemars(range(min = 1, max = 10_000_000), extend("x-client-sees" = "overloaded"))]
     pub(crate) connections: u32,
     /// Connections at once from one address; for IPv6 from one /64.
@@ -330,6 +375,7 @@ impl Default for Limits {
             session: SessionLimits::default(),
             handshake_bytes: 16 * 1024,
             handshake_ms: 10_000,
+            http2_streams: 100,
             connections: 100_000,
             connections_per_address: 64,
             connects_per_s: 0,

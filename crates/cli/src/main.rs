@@ -24,7 +24,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Serve rooms over WebSocket; without a configuration in development mode, with a page to try things on
-    Serve(config::ServeArgs),
+    Serve(Box<config::ServeArgs>),
     /// Check a configuration: every problem with its line, column and a hint
     Check(check::CheckArgs),
     /// Print the JSON Schema of the configuration
@@ -32,7 +32,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let command = Cli::parse().command.unwrap_or_else(|| Command::Serve(config::ServeArgs::default()));
+    let command = Cli::parse().command.unwrap_or_else(|| Command::Serve(Box::default()));
     match command {
         Command::Serve(args) => match config::Config::load(&args) {
             Ok(config) => serve::run(config),

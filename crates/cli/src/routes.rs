@@ -6,8 +6,8 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::any;
 use saywhy::{
-    Admission, Compression, DrainPlan, Gate, HttpLimits, Limits, Origin, Rate, Refusal, RefusalForm, Settings,
-    TokenKeys,
+    Admission, Compression, DrainPlan, ForwardedHeader, Gate, HttpLimits, Limits, Origin, Proxies, Rate, Refusal,
+    RefusalForm, Settings, TokenKeys,
 };
 use saywhy_rooms::broker::{Broker as _, MemoryBroker, MemoryLimits};
 use saywhy_rooms::{Authenticate, Claims, Create, Permission, Rooms, RoomsSettings};
@@ -201,7 +201,21 @@ pub(crate) fn http_limits(config: &Config) -> HttpLimits {
         head_bytes: config.limits.handshake_bytes as usize,
         waiting: config.limits.waiting as usize,
         waiting_per_address: config.limits.waiting_per_address as usize,
+        streams: config.limits.http2_streams,
         ..HttpLimits::default()
+    }
+}
+
+/// The configuration was checked: all of them are networks.
+pub(crate) fn proxies(config: &Config) -> Proxies {
+    Proxies {
+        trusted: config.proxies.trusted.iter().filter_map(|network| network.parse().ok()).collect(),
+        proxy_protocol: config.proxies.proxy_protocol,
+        header: match config.proxies.header {
+            config::ForwardedHeader::XForwardedFor => ForwardedHeader::XForwardedFor,
+            config::ForwardedHeader::Forwarded => ForwardedHeader::Forwarded,
+            config::ForwardedHeader::None => ForwardedHeader::None,
+        },
     }
 }
 

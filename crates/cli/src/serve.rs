@@ -8,7 +8,7 @@ use axum::Router;
 use axum::routing::get;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use saywhy::catalogue::NOT_FOUND;
-use saywhy::{Catalogue, Drained, Gate, Jwks, JwksSettings, Refusal, TokenKey, TokenKeys, TokenSigner};
+use saywhy::{Catalogue, Drained, Gate, Jwks, JwksSettings, Listening, Refusal, Tls, TokenKey, TokenKeys, TokenSigner};
 use saywhy_rooms::api::Api;
 use std::fmt;
 use std::io::{self, Write as _};
@@ -23,6 +23,9 @@ use tracing::Level;
 
 /// Where the HTTP API stands.
 const API: &str = "/api/v1";
+
+/// How often the files of the certificate are looked at.
+const CERTIFICATE_LOOK: Duration = Duration::from_secs(2);
 
 /// Serves until told to stop.
 pub(crate) fn run(config: Config) -> ExitCode {
@@ -39,6 +42,10 @@ async fn serve(config: &Config) -> ExitCode {
     let signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => return failed("failed to listen for signals", &error, "is the machine out of open files?"),
+    };
+    let tls = match config.tls.as_ref().map(|tls| Tls::from_files(&tls.certificate_file, &tls.key_file)).transpose() {
+        Ok(tls) => tls,
+        Err(problem) => return failed("failed to set up TLS", &problem, problem.hint()),
     };
     let listener = match TcpListener::bind(config.listen).await {
         Ok(listener) => listener,
@@ -63,7 +70,13 @@ async fn serve(config: &Config) -> ExitCode {
             return failed("failed to find certificates to trust, for token.jwks_url", &error, hint);
         }
     };
-    let server = Server::new(config, keys, metrics).await;
+    if let Some(tls) = tls.clone() {
+        match signal(SignalKind::hangup()) {
+            Ok(hangup) => drop(tokio::spawn(keep_certificate(tls, hangup))),
+            Err(error) => return failed("failed to listen for signals", &error, "is the machine out of open files?"),
+        }
+    }
+    let server = Server::new(config, tls, keys, metrics).await;
     match server.announce(&listener, api_listener.as_ref()) {
         Ok(()) => {}
         // Whoever started us does not read what we say; we serve all the same.
@@ -74,6 +87,7 @@ async fn serve(config: &Config) -> ExitCode {
 
 struct Server<'a> {
     config: &'a Config,
+    tls: Option<Tls>,
     house: Gate,
     routes: Vec<Served>,
     /// What development mode mints tokens with.
@@ -84,7 +98,12 @@ struct Server<'a> {
 }
 
 impl<'a> Server<'a> {
-    async fn new(config: &'a Config, (keys, signer): (TokenKeys, TokenSigner), metrics: PrometheusHandle) -> Self {
+    async fn new(
+        config: &'a Config,
+        tls: Option<Tls>,
+        (keys, signer): (TokenKeys, TokenSigner),
+        metrics: PrometheusHandle,
+    ) -> Self {
         let house = routes::house(config);
         let (keys, signer) = (Arc::new(keys), Arc::new(signer));
         let mut served = Vec::new();
@@ -97,22 +116,23 @@ impl<'a> Server<'a> {
         let configured = config.api.as_ref().and_then(|api| api.key.as_ref());
         let api_key = configured.map_or_else(dev::secret, |key| key.expose().to_owned());
         let catalogue = Arc::new(config.catalogue.clone());
-        Self { config, house, routes: served, signer, catalogue, api_key, metrics }
+        Self { config, tls, house, routes: served, signer, catalogue, api_key, metrics }
     }
 
     /// Data on standard output, one `key value` per line, for scripts; talk on standard error, for people.
     fn announce(&self, listener: &TcpListener, api: Option<&TcpListener>) -> io::Result<()> {
         let at = listener.local_addr()?;
+        let (http, ws) = self.schemes();
         let mut out = io::stdout().lock();
         if self.config.is_development() {
-            writeln!(out, "page http://{at}/")?;
+            writeln!(out, "page {http}://{at}/")?;
         }
         for route in &self.routes {
-            writeln!(out, "route ws://{at}{}", route.path)?;
+            writeln!(out, "route {ws}://{at}{}", route.path)?;
         }
         match api {
             Some(api) => writeln!(out, "api http://{}{API}", api.local_addr()?)?,
-            None if self.config.is_development() => writeln!(out, "api http://{at}{API}")?,
+            None if self.config.is_development() => writeln!(out, "api {http}://{at}{API}")?,
             None => {}
         }
         if self.config.is_development() {
@@ -124,15 +144,20 @@ impl<'a> Server<'a> {
         Ok(())
     }
 
+    fn schemes(&self) -> (&'static str, &'static str) {
+        if self.tls.is_some() { ("https", "wss") } else { ("http", "ws") }
+    }
+
     fn greet(&self, at: SocketAddr) {
         if !self.config.is_development() {
             return;
         }
+        let (http, _) = self.schemes();
         match self.config.log.format {
             LogFormat::Json => tracing::warn!("development mode: whoever reaches {at} can mint tokens"),
             LogFormat::Text => self.talk(format_args!(
                 "\n  DEVELOPMENT MODE: whoever reaches {at} can mint tokens. This machine only.\n  \
-                 Open http://{at}/ to see what a refused WebSocket can say.\n  \
+                 Open {http}://{at}/ to see what a refused WebSocket can say.\n  \
                  For production, give it a [token] key: saywhy serve --config saywhy.toml\n  \
                  Ctrl-C drains and stops.\n"
             )),
@@ -155,7 +180,8 @@ impl<'a> Server<'a> {
         };
         let limits = routes::http_limits(self.config);
         let service = self.service(api_listener.is_none());
-        let main = tokio::spawn(saywhy::serve_with(limits, listener, service, until(stopped.clone())));
+        let listening = Listening { limits, tls: self.tls.clone(), proxies: routes::proxies(self.config) };
+        let main = tokio::spawn(saywhy::serve_with(listening, listener, service, until(stopped.clone())));
         let api = api_listener.map(|listener| {
             tokio::spawn(saywhy::serve_with(limits, listener, self.api_service(), until(stopped.clone())))
         });
@@ -278,6 +304,28 @@ fn token_keys(config: &Config) -> io::Result<(TokenKeys, TokenSigner)> {
         keys = keys.audience(audience);
     }
     Ok((keys, signer))
+}
+
+/// Takes a new certificate when its files change, and when it is told to. What cannot be used is not taken.
+async fn keep_certificate(tls: Tls, mut hangup: Signal) {
+    let mut looks = tokio::time::interval(CERTIFICATE_LOOK);
+    loop {
+        tokio::select! {
+            _ = looks.tick() => {
+                if !tls.has_changed() {
+                    continue;
+                }
+            }
+            _ = hangup.recv() => {}
+        }
+        match tls.reload() {
+            Ok(()) => tracing::info!("new connections get the certificate that was read now"),
+            Err(problem) => {
+                let hint = problem.hint();
+                tracing::error!(%problem, hint, "the certificate was not changed: the one before is kept");
+            }
+        }
+    }
 }
 
 /// Ctrl-C, and what a supervisor sends. Made before the server says that it is ready: a signal that nobody listens for

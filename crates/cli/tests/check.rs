@@ -218,8 +218,10 @@ fn schema() -> Value {
 }
 
 /// The tables in the order in which one meets them.
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 15] = [
     "",
+    "[tls]",
+    "[proxies]",
     "[token]",
     "[[token.key]]",
     "[api]",
@@ -311,6 +313,7 @@ fn format(schema: &Value) -> &'static str {
     match schema["format"].as_str() {
         Some("socket-address") => "IP address and port",
         Some("origin") => "`scheme://host[:port]`",
+        Some("network") => "networks, such as `10.0.0.0/8`",
         Some("path") => "path",
         Some("jwks-url") => "`https://` URL",
         Some("upstream") => "`ws://` or `wss://` URL",

@@ -6,8 +6,10 @@
 //! belongs to threads and not to connections is there.
 
 #[path = "hostile/peer.rs"]
+#[allow(dead_code, reason = "written for another test too")]
 mod peer;
 #[path = "hostile/server.rs"]
+#[allow(dead_code, reason = "written for another test too")]
 mod server;
 
 use peer::*;

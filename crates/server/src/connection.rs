@@ -1,7 +1,9 @@
 //! All that is known of one connection besides its socket and its machine: who it is, and what waits to be sent to it.
 
 use crate::clock::{instant, now};
+use crate::gate::PeerAddr;
 use crate::settings::Settings;
+use http::{Request, Version};
 use saywhy_proto::Farewell;
 use saywhy_proto::message::Shared;
 use std::collections::VecDeque;
@@ -20,6 +22,8 @@ pub(crate) struct Connection {
     pub(crate) settings: Arc<Settings>,
     pub(crate) path: Box<str>,
     pub(crate) peer: Option<IpAddr>,
+    /// It is a stream of an HTTP/2 connection.
+    pub(crate) http2: bool,
     /// Messages of the envelope may be sent; a foreign subprotocol gets Closes only.
     pub(crate) json: bool,
     /// When the upgrade was asked for.
@@ -32,6 +36,20 @@ pub(crate) struct Connection {
     /// What runs the session, once it was let in.
     pub(crate) task: OnceLock<AbortHandle>,
     queue: Mutex<Queue>,
+}
+
+/// What of a request is known of its connection.
+pub(crate) struct Asked {
+    pub(crate) path: Box<str>,
+    pub(crate) peer: Option<IpAddr>,
+    pub(crate) http2: bool,
+}
+
+impl Asked {
+    pub(crate) fn of<B>(request: &Request<B>) -> Self {
+        let peer = request.extensions().get::<PeerAddr>().map(|peer| peer.0.ip());
+        Self { path: request.uri().path().into(), peer, http2: request.version() == Version::HTTP_2 }
+    }
 }
 
 #[derive(Default)]
@@ -90,12 +108,14 @@ impl Queue {
 
 impl Connection {
     /// One whose upgrade is asked for now.
-    pub(crate) fn new(settings: Arc<Settings>, path: Box<str>, peer: Option<IpAddr>, json: bool) -> Self {
+    pub(crate) fn new(settings: Arc<Settings>, asked: Asked, json: bool) -> Self {
+        let Asked { path, peer, http2 } = asked;
         Self {
             id: Uuid::now_v7(),
             settings,
             path,
             peer,
+            http2,
             json,
             started: now(),
             user: OnceLock::new(),

@@ -5,7 +5,7 @@
 //! ```
 
 use crate::admission::Admission;
-use crate::connection::Connection;
+use crate::connection::{Asked, Connection};
 use crate::handshake::{self, Handshake, Invalid, SAYWHY_V1};
 use crate::house::{Full, House, Visit};
 use crate::incoming::Underway;
@@ -28,7 +28,7 @@ use saywhy_codes::catalogue::{
 use saywhy_proto::deflate::Agreed;
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -87,8 +87,8 @@ impl Gate {
 }
 
 impl Gate {
-    pub(crate) fn visit(&self, path: Box<str>, peer: Option<IpAddr>, json: bool) -> Visit {
-        Visit::new(Arc::clone(&self.house), Connection::new(Arc::clone(&self.settings), path, peer, json))
+    pub(crate) fn visit(&self, asked: Asked, json: bool) -> Visit {
+        Visit::new(Arc::clone(&self.house), Connection::new(Arc::clone(&self.settings), asked, json))
     }
 }
 
@@ -200,13 +200,12 @@ impl Gate {
     /// The checks before the route's own, cheapest first. What passes waits in the slot.
     fn admit<B>(&self, request: &mut Request<B>) -> Result<Slot, Box<Response>> {
         let handshake = handshake::check(request);
-        let peer = request.extensions().get::<PeerAddr>().map(|peer| peer.0.ip());
         let upgrade = request.extensions_mut().remove::<OnUpgrade>();
         let underway = request.extensions_mut().remove::<Underway>();
         let (handshake, upgrade) = match (handshake, upgrade) {
             (Ok(handshake), Some(upgrade)) => (handshake, upgrade),
-            (Err(invalid), _) => return Err(Box::new(self.refuse_handshake(request, peer, invalid))),
-            (Ok(_), None) => return Err(Box::new(self.refuse_handshake(request, peer, Invalid::HttpVersion))),
+            (Err(invalid), _) => return Err(Box::new(self.refuse_handshake(request, invalid))),
+            (Ok(_), None) => return Err(Box::new(self.refuse_handshake(request, Invalid::HttpVersion))),
         };
         let Handshake { accept, protocols, bearer, extensions } = handshake;
         let close_form = self.reads_closes(request.headers(), &protocols);
@@ -217,8 +216,7 @@ impl Gate {
         // A refusal selects what it does not speak: otherwise the browser fails the connection itself.
         let protocol = chosen.or_else(|| protocols.iter().find(|p| !handshake::is_token_like(p))).cloned();
         let json = settings.envelope && protocol.as_deref().is_none_or(|protocol| protocol == SAYWHY_V1);
-        let path = request.uri().path().into();
-        let visit = Unanswered::new(self.visit(path, peer, json));
+        let visit = Unanswered::new(self.visit(Asked::of(request), json));
         let agreed = settings.compression.as_ref().and_then(|ours| Agreed::answer(&extensions, ours));
         let pending =
             Box::new(Pending { upgrade, underway, visit, close_form, accepted: None, agreed, accept, protocol });
@@ -235,7 +233,7 @@ impl Gate {
             let words = "None of the subprotocols on offer is spoken here";
             return Err(Box::new(pending.refuse(Refusal::new(BAD_REQUEST.say(words)))));
         }
-        if let Err(too_often) = self.house.rates.connects(peer) {
+        if let Err(too_often) = self.house.rates.connects(pending.visit.peer) {
             let refusal = match too_often {
                 TooOften::Everyone => Refusal::new(OVERLOADED).because("clients connect faster than they may"),
                 TooOften::Address(wait) => {
@@ -275,13 +273,13 @@ impl Gate {
     }
 
     /// Without a valid handshake there is no 101, and so no Close.
-    fn refuse_handshake<B>(&self, request: &Request<B>, peer: Option<IpAddr>, invalid: Invalid) -> Response {
+    fn refuse_handshake<B>(&self, request: &Request<B>, invalid: Invalid) -> Response {
         let status = match invalid {
             Invalid::Version => StatusCode::UPGRADE_REQUIRED,
             _ => StatusCode::BAD_REQUEST,
         };
         let refusal = Refusal::new(BAD_REQUEST.say(invalid.message())).status(status);
-        let connection = Connection::new(Arc::clone(&self.settings), request.uri().path().into(), peer, false);
+        let connection = Connection::new(Arc::clone(&self.settings), Asked::of(request), false);
         let mut response = refusal.http(Some(connection.id.simple().to_string()));
         if request.version() != Version::HTTP_2 {
             // What follows a broken handshake, such as a body, could be taken for another request.

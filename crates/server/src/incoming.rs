@@ -1,6 +1,6 @@
 //! One connection, from TCP to its requests: PROXY header, TLS, HTTP/1.1 or HTTP/2, with one deadline over all of it.
 
-use crate::connection::Connection;
+use crate::connection::{Asked, Connection};
 use crate::gate::PeerAddr;
 use crate::handshake;
 use crate::observe;
@@ -426,8 +426,7 @@ impl Drop for Unheard {
 
 /// A connection that came to no gate.
 fn unhoused<B>(request: &Request<B>) -> Connection {
-    let peer = request.extensions().get::<PeerAddr>().map(|peer| peer.0.ip());
-    Connection::new(Arc::default(), request.uri().path().into(), peer, false)
+    Connection::new(Arc::default(), Asked::of(request), false)
 }
 
 /// Answers plain HTTP where there is a certificate.

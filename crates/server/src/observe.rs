@@ -32,6 +32,7 @@ pub(crate) fn ended(connection: &Connection, ending: &Ending) {
                 path = ?connection.path,
                 user = connection.user.get().map(|user| &**user),
                 peer = connection.peer.map(tracing::field::display),
+                http = http(connection),
                 stage,
                 cause = ending.cause.label(),
                 http_status = http_status(ending.cause),
@@ -62,6 +63,11 @@ fn http_status(cause: EndCause) -> Option<u16> {
     }
 }
 
+/// The version of HTTP that it began with.
+fn http(connection: &Connection) -> &'static str {
+    if connection.http2 { "2" } else { "1.1" }
+}
+
 /// An ending that no session machine saw.
 pub(crate) fn never_open(connection: &Connection, cause: EndCause, private: Option<Cause>) -> Ending {
     let lived = now().saturating_sub(connection.started);
@@ -78,6 +84,7 @@ pub(crate) fn refused_handshake(connection: &Connection, why: &'static str) {
         connection_id = %connection.id.simple(),
         path = ?connection.path,
         peer = connection.peer.map(tracing::field::display),
+        http = http(connection),
         stage = "handshake",
         cause = "bad_request",
         "refused with bad_request: {why}",

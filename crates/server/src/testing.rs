@@ -1,6 +1,7 @@
 //! For your own tests: a session and its client, joined in memory, with real frames in between.
 
 use crate::clock::now;
+use crate::connection::Asked;
 use crate::gate::Gate;
 use crate::session::{self, Session};
 use crate::settings::Settings;
@@ -55,7 +56,7 @@ where
     let (near, far) = tokio::io::duplex(64 * 1024);
     let envelope = settings.envelope;
     let gate = Gate::new(settings);
-    let visit = gate.visit("/".into(), None, envelope);
+    let visit = gate.visit(Asked { path: "/".into(), peer: None, http2: false }, envelope);
     let connection = Arc::clone(visit.connection());
     visit.enter();
     let driver = Driver::new(Io::Other(Box::new(far)), Vec::new(), Vec::new(), visit);

@@ -8,7 +8,6 @@ use saywhy::{Admission, HttpLimits, Settings};
 use serde_json::json;
 use std::time::Duration;
 use support::*;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Lets everyone in whose handshake is valid.
 fn open_door() -> Router {
@@ -214,17 +213,45 @@ fn a_head_that_is_too_big_is_431() {
 }
 
 #[test]
-fn a_head_that_never_ends_is_cut_at_its_deadline() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut tcp = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let limits = HttpLimits { head: Duration::from_millis(20), ..HttpLimits::default() };
-        tokio::spawn(saywhy::serve_with(limits, listener, open_door(), std::future::pending()));
-        tcp.write_all(b"GET /ws HTTP/1.1\r\nHost: app.test\r\n").await.unwrap();
-        let mut said = Vec::new();
-        let _ = tcp.read_to_end(&mut said).await;
-        assert!(said.is_empty() || said.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&said));
+fn a_head_that_is_not_whole_at_its_deadline_is_told_so_and_silence_is_not() {
+    let limits = HttpLimits { head: Duration::from_millis(20), ..HttpLimits::default() };
+    house_with(Front::Listening(limits.into()), Settings::default(), open_door(), async |house| {
+        for beginning in ["GET /ws HTTP/1.1\r\nHost: app.test\r\n", "G", "\r"] {
+            let mut client = house.raw(beginning.as_bytes()).await;
+            let (head, problem) = client.problem().await;
+            assert_eq!((head.status, head.get("connection")), (408, "close"), "{beginning:?}");
+            assert_eq!(problem["name"], "timeout");
+            assert_eq!(problem["detail"], "The request did not arrive in time");
+            assert_eq!(client.next().await, Seen::Fin);
+        }
+        // Browsers connect ahead of need, and would take a 408 for the answer to what they ask next.
+        let mut client = house.raw(b"").await;
+        assert_eq!(client.next().await, Seen::Fin);
+        // The same between two requests.
+        let mut client = house.raw(b"GET /nowhere HTTP/1.1\r\nHost: app.test\r\n\r\n").await;
+        assert_eq!(client.head().await.status, 404);
+        assert_eq!(client.next().await, Seen::Fin);
+        let mut client = house.raw(b"GET /nowhere HTTP/1.1\r\nHost: app.test\r\n\r\nGET").await;
+        assert_eq!(client.head().await.status, 404);
+        assert_eq!(client.problem().await.0.status, 408);
+    });
+}
+
+/// T15: what arrives one byte at a time costs as much as it would at once, and is gone at the deadline.
+#[test]
+fn a_head_of_16_kib_may_come_one_byte_at_a_time() {
+    house(Settings::default(), open_door(), async |house| {
+        let padding = format!("X-Filler: {}\r\n", "x".repeat(150)).repeat(90);
+        let request = handshake("/ws", &[]).trim_end().to_owned() + "\r\n" + &padding + "\r\n";
+        assert!((14 * 1024..16 * 1024).contains(&request.len()), "{}", request.len());
+        let mut client = house.ask_raw("").await;
+        for byte in request.as_bytes() {
+            client.raw(&[*byte]).await;
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(client.head().await.status, 101);
+        assert_eq!(client.message().await["type"], "ready");
+        client.leave().await;
     });
 }
 

@@ -3,7 +3,7 @@
 use super::problem::Failure;
 use super::values::{Complaint, Secret, Upstream, socket_address};
 use super::{
-    API_KEY_LEAST, Config, HS256_SECRET_LEAST, LogFormat, LogLevel, Refuse, Rooms, Route, Target, TokenPolicy,
+    API_KEY_LEAST, Config, HS256_SECRET_LEAST, LogFormat, LogLevel, Refuse, Rooms, Route, Target, TlsFiles, TokenPolicy,
 };
 use super::{read, rules};
 use clap::Args;
@@ -23,6 +23,12 @@ pub(crate) struct ServeArgs {
     /// Where clients connect [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS", env = "SAYWHY_LISTEN", value_parser = socket_address)]
     pub(crate) listen: Option<SocketAddr>,
+    /// The certificate of that address, in PEM
+    #[arg(long, value_name = "FILE", env = "SAYWHY_TLS_CERT", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The private key of the certificate, in PEM
+    #[arg(long, value_name = "FILE", env = "SAYWHY_TLS_KEY", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
     /// Serve the HTTP API for back ends here
     #[arg(long, value_name = "ADDRESS", env = "SAYWHY_API_LISTEN", value_parser = socket_address)]
     pub(crate) api_listen: Option<SocketAddr>,
@@ -66,6 +72,9 @@ impl Config {
     /// Puts flags and environment, between which clap has decided, on top of the file and the defaults.
     fn overlay(&mut self, args: &ServeArgs) -> Result<(), Complaint> {
         self.listen = args.listen.unwrap_or(self.listen);
+        if let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) {
+            self.tls = Some(TlsFiles { certificate_file: certificate.clone(), key_file: key.clone() });
+        }
         self.log.level = args.log.unwrap_or(self.log.level);
         self.log.format = args.log_format.unwrap_or(self.log.format);
         if let Some(listen) = args.api_listen {

@@ -116,6 +116,11 @@ fn resolved(mut config: Config, found: rules::Found, folder: &Path) -> Result<Co
         route.dialect = rules::known_dialect(&route.dialect_name, &found.dialects)?;
     }
     config.dialects = found.dialects;
+    if let Some(tls) = &mut config.tls {
+        for file in [&mut tls.certificate_file, &mut tls.key_file] {
+            *file = folder.join(&file);
+        }
+    }
     if let Some(api) = &mut config.api
         && let Some(file) = &api.key_file
     {

@@ -5,7 +5,7 @@
 use super::problem::{Problems, similar};
 use super::values::{Complaint, Secret};
 use super::{API_KEY_LEAST, Api, Config, Drain, HS256_SECRET_LEAST, SessionLimits};
-use saywhy::{InvalidKey, TokenAlgorithm, TokenKey};
+use saywhy::{InvalidKey, Tls, TokenAlgorithm, TokenKey};
 use saywhy_codes::catalogue::CUSTOM_CODES;
 use saywhy_codes::{Catalogue, Clash, CustomDialect, Dialect, Retry};
 use std::collections::BTreeMap;
@@ -26,6 +26,8 @@ pub(super) struct Found {
 /// Checks a whole file.
 pub(super) fn check(text: &str, file: &DeTable<'_>, folder: &Path, problems: &mut Problems) -> Found {
     addresses(file, problems);
+    tls(file, folder, problems);
+    proxies(file, problems);
     secret_file(file, ("api", "key_file"), API_KEY_LEAST, folder, problems);
     secret_file(file, ("token", "hs256_secret_file"), HS256_SECRET_LEAST, folder, problems);
     token_keys(file, folder, problems);
@@ -45,6 +47,32 @@ fn addresses(file: &DeTable<'_>, problems: &mut Problems) {
     if api == clients && !api.ends_with(":0") {
         let hint = format!("the default is `{}`", Api::default().listen);
         problems.add(span, Complaint::new("the API listens where the clients connect", hint));
+    }
+}
+
+/// The files of the certificate, which have to be there and to belong together.
+fn tls(file: &DeTable<'_>, folder: &Path, problems: &mut Problems) {
+    let Some(tls) = table(file, "tls") else { return };
+    let (certificate, key) = (text_of(tls, "certificate_file"), text_of(tls, "key_file"));
+    let (Some((certificate, certificate_span)), Some((key, key_span))) = (certificate, key) else { return };
+    let key = folder.join(key);
+    if let Err(problem) = Tls::from_files(folder.join(certificate), &key) {
+        let span = if problem.is_about_key(&key) { key_span } else { certificate_span };
+        problems.add(span, Complaint::new(problem.to_string(), problem.hint()));
+    }
+}
+
+/// Nobody is believed about anything.
+fn proxies(file: &DeTable<'_>, problems: &mut Problems) {
+    let Some(proxies) = table(file, "proxies") else { return };
+    let some = proxies.get("trusted").and_then(|value| value.get_ref().as_array()).is_some_and(|list| !list.is_empty());
+    let idle = ["proxy_protocol", "header"].iter().filter_map(|key| proxies.get_key_value(*key));
+    for (key, _) in idle.filter(|(_, value)| !some && value.get_ref().as_bool() != Some(false)) {
+        let message = format!("`{}` has no effect without `trusted`", key.get_ref());
+        problems.add(
+            key.span(),
+            Complaint::new(message, "name the networks of your proxies, such as `trusted = [\"10.0.0.0/8\"]`"),
+        );
     }
 }
 

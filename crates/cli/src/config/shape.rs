@@ -24,12 +24,20 @@ impl Shape<'_> {
     fn value(&mut self, key: &str, schema: &Value, value: &Spanned<DeValue<'_>>) {
         let span = value.span();
         match (type_of(schema), value.get_ref()) {
-            ("object", DeValue::Table(table)) => self.table(&header(key, schema), schema, table, &span),
-            ("array", DeValue::Array(items)) => items.iter().for_each(|item| self.value(key, &schema["items"], item)),
+            ("object", DeValue::Table(table)) => self.table(&format!("`{key}`"), schema, table, &span),
+            ("array", DeValue::Array(items)) => items.iter().for_each(|item| self.item(key, &schema["items"], item)),
             ("integer", DeValue::Integer(_)) => self.judge(span, integer(key, schema, rules::integer(value))),
             ("string", DeValue::String(text)) => self.judge(span, string(key, schema, text)),
             ("boolean", DeValue::Boolean(_)) => {}
             (_, found) => self.problems.add(span, wrong_type(key, schema, found)),
+        }
+    }
+
+    /// One of a list; one of an array of tables has no name of its own.
+    fn item(&mut self, key: &str, schema: &Value, item: &Spanned<DeValue<'_>>) {
+        match (type_of(schema), item.get_ref()) {
+            ("object", DeValue::Table(table)) => self.table(&format!("this `[[{key}]]`"), schema, table, &item.span()),
+            _ => self.value(key, schema, item),
         }
     }
 
@@ -125,12 +133,6 @@ fn home(schema: &Value, key: &str, path: &str) -> Option<String> {
             _ => home(schema, key, &format!("[{below}]")),
         }
     })
-}
-
-/// What a table is called in a sentence.
-fn header(key: &str, schema: &Value) -> String {
-    // Only what stands in an array of tables has keys that it must have.
-    if schema["required"].is_array() { format!("this `[[{key}]]`") } else { format!("`{key}`") }
 }
 
 fn type_of(schema: &Value) -> &str {

@@ -49,6 +49,7 @@ type Check = fn(&str) -> Result<(), Complaint>;
 pub(super) const FORMATS: &[(&str, Check)] = &[
     ("socket-address", |text| socket_address(text).map(drop)),
     ("origin", origin),
+    ("network", network),
     ("path", path),
     ("upstream", upstream),
     ("jwks-url", jwks_url),
@@ -97,6 +98,10 @@ macro_rules! checked_text {
 checked_text! {
     /// The origin of a page, exactly as browsers send it: `scheme://host[:port]`.
     Origin, "origin", origin
+}
+checked_text! {
+    /// A range of addresses: an IP address, and perhaps the number of its bits that count.
+    Network, "network", network
 }
 checked_text! {
     /// The path of a route: it stands for itself and for everything below it.
@@ -188,6 +193,18 @@ fn host_and_port(authority: &str) -> Option<(String, Option<u16>)> {
     }
     let named = !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
     named.then(|| (host.to_ascii_lowercase(), port))
+}
+
+fn network(text: &str) -> Result<(), Complaint> {
+    text.parse::<saywhy::Network>().map(drop).map_err(|_| {
+        let everyone = matches!(text, "*" | "all");
+        let hint = if everyone {
+            "name the networks of your proxies: whoever is believed can be anyone"
+        } else {
+            "for example `10.0.0.0/8`, `2001:db8::/32` or `127.0.0.1`"
+        };
+        Complaint::new("a network is an IP address, and perhaps `/` and the number of its bits that count", hint)
+    })
 }
 
 fn path(text: &str) -> Result<(), Complaint> {
@@ -376,6 +393,15 @@ mod tests {
             ],
         );
         assert!(origin("*").is_err());
+    }
+
+    #[test]
+    fn networks() {
+        table(
+            network,
+            &["10.0.0.0/8", "127.0.0.1", "::1", "2001:db8::/32", "0.0.0.0/0"],
+            &[("10.0.0.0/33", None), ("10.0.0/8", None), ("localhost", None), ("*", None), ("", None)],
+        );
     }
 
     #[test]

@@ -4,9 +4,12 @@ use saywhy_codes::Role;
 use saywhy_proto::frame::{self, Header, Opcode};
 use serde_json::Value;
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use std::task::Poll;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 
 const KEY: [u8; 4] = [0x5A, 0xC3, 0x0F, 0x96];
@@ -30,7 +33,7 @@ pub enum Seen {
 #[derive(Debug)]
 pub struct Head {
     pub status: u16,
-    headers: Vec<(String, String)>,
+    pub(super) headers: Vec<(String, String)>,
 }
 
 impl Head {
@@ -52,11 +55,29 @@ pub struct LastWord {
     pub reason: String,
 }
 
+/// What carries the bytes.
+pub trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
+
+enum Io {
+    Tcp(TcpStream),
+    Other(Box<dyn Duplex>),
+}
+
+impl Io {
+    fn get(&mut self) -> Pin<&mut dyn Duplex> {
+        match self {
+            Self::Tcp(tcp) => Pin::new(tcp),
+            Self::Other(other) => Pin::new(other),
+        }
+    }
+}
+
 /// One connection.
 pub struct Client {
     /// As `ready` told it.
     pub id: String,
-    tcp: TcpStream,
+    io: Io,
     input: Vec<u8>,
     heard: Rc<RefCell<Vec<u8>>>,
     closed: bool,
@@ -65,7 +86,12 @@ pub struct Client {
 impl Client {
     pub(super) fn new(tcp: TcpStream, heard: Rc<RefCell<Vec<u8>>>) -> Self {
         tcp.set_nodelay(true).unwrap();
-        Self { id: String::new(), tcp, input: Vec::new(), heard, closed: false }
+        Self { id: String::new(), io: Io::Tcp(tcp), input: Vec::new(), heard, closed: false }
+    }
+
+    /// Over something else than TCP.
+    pub(super) fn over(io: impl Duplex + 'static, heard: Rc<RefCell<Vec<u8>>>) -> Self {
+        Self { id: String::new(), io: Io::Other(Box::new(io)), input: Vec::new(), heard, closed: false }
     }
 
     // ---- out -----------------------------------------------------------------------------------------------
@@ -75,7 +101,8 @@ impl Client {
     }
 
     pub async fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.tcp.write_all(bytes).await
+        self.io.get().write_all(bytes).await?;
+        self.io.get().flush().await
     }
 
     pub async fn frame(&mut self, fin: bool, opcode: Opcode, payload: &[u8]) {
@@ -94,12 +121,13 @@ impl Client {
 
     /// Sends FIN, and can still read.
     pub async fn half_close(&mut self) {
-        self.tcp.shutdown().await.unwrap();
+        self.io.get().shutdown().await.unwrap();
     }
 
     /// Sends RST.
     pub fn reset(self) {
-        self.tcp.set_zero_linger().unwrap();
+        let Io::Tcp(tcp) = self.io else { panic!("only TCP has an RST") };
+        tcp.set_zero_linger().unwrap();
     }
 
     // ---- in ------------------------------------------------------------------------------------------------
@@ -107,9 +135,14 @@ impl Client {
     /// Reads once; how many bytes have arrived.
     pub async fn fill(&mut self) -> io::Result<usize> {
         self.input.reserve(64 * 1024);
-        let read = self.tcp.read_buf(&mut self.input).await?;
+        let read = self.io.get().read_buf(&mut self.input).await?;
         self.heard.borrow_mut().extend_from_slice(&self.input[self.input.len() - read..]);
         Ok(read)
+    }
+
+    /// Whether these bytes are among what has arrived and was not taken.
+    pub fn has(&self, bytes: &[u8]) -> bool {
+        self.input.windows(bytes.len()).any(|window| window == bytes)
     }
 
     /// The head of the answer, which tells an HTTP answer from a WebSocket.
@@ -137,6 +170,12 @@ impl Client {
         }
         let body = self.input.drain(..length).collect::<Vec<u8>>();
         (head, serde_json::from_slice(&body).unwrap())
+    }
+
+    /// All that comes until the end, as JSON.
+    pub async fn body(mut self) -> Value {
+        while self.fill().await.unwrap() > 0 {}
+        serde_json::from_slice(&self.input).unwrap()
     }
 
     /// The next frame, or the end.
@@ -213,8 +252,9 @@ impl Client {
             tokio::task::yield_now().await;
         }
         assert!(self.input.is_empty());
-        let end = self.tcp.try_read(&mut [0]);
-        assert_eq!(end.map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock), "the server does not wait");
+        let io = &mut self.io;
+        let waits = poll_fn(|cx| Poll::Ready(io.get().poll_read(cx, &mut ReadBuf::new(&mut [0])).is_pending()));
+        assert!(waits.await, "the server does not wait");
     }
 
     /// The last word, as RFC 6455 §7.1.1 and browsers need it: an error that says that it is fatal, one Close with its

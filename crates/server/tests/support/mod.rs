@@ -9,20 +9,25 @@
 
 mod client;
 mod desk;
+mod http2;
 mod operator;
+mod tls;
 
-pub use client::{Client, Seen, wire, wire_text};
+pub use client::{Client, Head, Seen, wire, wire_text};
 pub use desk::{Desk, desk, row};
+pub use http2::{Frame, Http2, connect};
 pub use operator::{Line, Log};
+pub use tls::Certificate;
 
 use axum::Router;
 use operator::Counters;
-use saywhy::{Gate, Settings};
+use saywhy::{Gate, Listening, Settings};
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -42,9 +47,11 @@ pub const PROGRAM: &[(&str, &str)] = &[];
 pub const OTHER_ADDRESS: &str = "127.0.0.2";
 
 /// What serves the router.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Front {
     Saywhy,
+    /// With TLS, limits or proxies.
+    Listening(Listening),
     /// `axum::serve`: without the peer's address, and with the 101 in a packet of its own.
     Axum,
 }
@@ -59,6 +66,7 @@ pub struct House {
     /// Endings that a test has looked at.
     told: Cell<usize>,
     heard: Rc<RefCell<Vec<u8>>>,
+    stop: Cell<Option<oneshot::Sender<()>>>,
 }
 
 /// Runs `test` against `router` behind a gate. Afterwards, whatever the test did, each WebSocket that was asked for
@@ -92,10 +100,10 @@ async fn run(
     log: Log,
     counters: &Counters,
 ) {
-    let (house, stop) = House::open(front, settings, router, log).await;
+    let house = House::open(front, settings, router, log).await;
     let run = tokio::time::timeout(Duration::from_secs(30), async {
         test(&house).await;
-        house.closed(stop, counters).await;
+        house.closed(counters).await;
     });
     if run.await.is_err() {
         let (asked, told) = (house.asked.get(), endings(&house.log.lines()).count());
@@ -104,7 +112,7 @@ async fn run(
 }
 
 impl House {
-    async fn open(front: Front, settings: Settings, router: Router, log: Log) -> (Self, oneshot::Sender<()>) {
+    async fn open(front: Front, settings: Settings, router: Router, log: Log) -> Self {
         let gate = Gate::new(settings);
         let router = router.layer(gate.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -115,12 +123,14 @@ impl House {
         };
         match front {
             Front::Saywhy => drop(tokio::spawn(saywhy::serve(listener, router, stopped))),
+            Front::Listening(listening) => drop(tokio::spawn(saywhy::serve_with(listening, listener, router, stopped))),
             Front::Axum => {
                 let served = axum::serve(listener, router).with_graceful_shutdown(stopped);
                 drop(tokio::spawn(async move { served.await }));
             }
         }
-        (Self { gate, log, addr, asked: Cell::new(0), told: Cell::new(0), heard: Rc::default() }, stop)
+        let stop = Cell::new(Some(stop));
+        Self { gate, log, addr, asked: Cell::new(0), told: Cell::new(0), heard: Rc::default(), stop }
     }
 
     /// Sends `bytes` on a connection of its own.
@@ -129,6 +139,34 @@ impl House {
         let mut client = Client::new(tcp, Rc::clone(&self.heard));
         client.raw(bytes).await;
         client
+    }
+
+    /// A connection over TLS, of which these protocols are offered.
+    pub async fn tls(&self, certificate: &Certificate, protocols: &[&str]) -> Client {
+        let tcp = TcpStream::connect(self.addr).await.unwrap();
+        let tls = certificate.connect(tcp, protocols).await.unwrap();
+        Client::over(tls, Rc::clone(&self.heard))
+    }
+
+    /// The same, with some bytes before TLS.
+    pub async fn tls_after(&self, before: &[u8], certificate: &Certificate) -> Client {
+        let mut tcp = TcpStream::connect(self.addr).await.unwrap();
+        tcp.write_all(before).await.unwrap();
+        let tls = certificate.connect(tcp, &[]).await.unwrap();
+        Client::over(tls, Rc::clone(&self.heard))
+    }
+
+    /// A connection that speaks HTTP/2.
+    pub async fn http2(&self) -> Http2 {
+        Http2::new(TcpStream::connect(self.addr).await.unwrap(), Rc::clone(&self.heard)).await
+    }
+
+    /// The same over TLS.
+    pub async fn http2_tls(&self, certificate: &Certificate) -> Http2 {
+        let tcp = TcpStream::connect(self.addr).await.unwrap();
+        let tls = certificate.connect(tcp, &["h2", "http/1.1"]).await.unwrap();
+        assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        Http2::new(tls, Rc::clone(&self.heard)).await
     }
 
     /// One more WebSocket is asked for.
@@ -176,9 +214,14 @@ impl House {
         self.log.until(|lines| endings(lines).nth(next).cloned()).await
     }
 
-    async fn closed(&self, stop: oneshot::Sender<()>, counters: &Counters) {
+    /// Tells the server to stop.
+    pub fn stop(&self) {
+        let _ = self.stop.take().map(|stop| stop.send(()));
+    }
+
+    async fn closed(&self, counters: &Counters) {
         self.log.until(|lines| (endings(lines).count() >= self.asked.get()).then_some(())).await;
-        let _ = stop.send(());
+        self.stop();
         // No task of the server is left, so no second ending can come.
         while Handle::current().metrics().num_alive_tasks() > 0 {
             tokio::task::yield_now().await;
