@@ -4,6 +4,7 @@ use crate::origin::Origin;
 use saywhy_codes::Dialect;
 use saywhy_proto::{Compression, Limits};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Which encoding a refusal takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +35,9 @@ pub struct Settings {
     pub token_cookie: Option<String>,
     /// A newer connection of an identity ends the older one with `replaced`.
     pub one_per_identity: bool,
+    /// How often in a minute it does, before the newer one is refused instead: two that take each other's place would go
+    /// on for ever. `rate_limited`; 0 means no limit.
+    pub replacements: u32,
     /// What a session may take.
     pub limits: Arc<Limits>,
     /// Compression of messages (permessage-deflate, RFC 7692), for clients that offer it; `None` declines.
@@ -48,6 +52,17 @@ pub struct Settings {
     pub connections_per_address: usize,
     /// Connections at once of one identity: `rate_limited`.
     pub connections_per_identity: usize,
+    /// Connections at once that have not brought their token yet: `overloaded`.
+    pub unauthenticated: usize,
+    /// The same from one address (a /64 in IPv6): `rate_limited`.
+    pub unauthenticated_per_address: usize,
+    /// Tokens that are not good, in a minute, from one address (a /64 in IPv6) and of one identity: `rate_limited`. 0
+    /// means no limit.
+    pub failed_tokens: u32,
+    /// Revocations at once.
+    pub revocations: usize,
+    /// How long a revocation is kept at most, which is how long a token is good for at most.
+    pub revocation: Duration,
     /// Refused connections that wait for the peer's Close at once; past it refusals are plain 503.
     pub lingering: usize,
 }
@@ -62,6 +77,7 @@ impl Default for Settings {
             envelope: true,
             token_cookie: None,
             one_per_identity: false,
+            replacements: 5,
             limits: Arc::new(Limits::default()),
             compression: None,
             outbound_bytes: 1024 * 1024,
@@ -69,6 +85,11 @@ impl Default for Settings {
             connections: 100_000,
             connections_per_address: 64,
             connections_per_identity: 16,
+            unauthenticated: 10_000,
+            unauthenticated_per_address: 16,
+            failed_tokens: 30,
+            revocations: 100_000,
+            revocation: Duration::from_secs(24 * 60 * 60),
             lingering: 2_000,
         }
     }
