@@ -37,7 +37,7 @@ pub(crate) fn schema() -> ExitCode {
 }
 
 /// A line of data. Whoever closed the pipe has read enough.
-fn data(line: &str) {
+pub(crate) fn data(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 

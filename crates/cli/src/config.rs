@@ -23,6 +23,7 @@ mod values;
 pub(crate) use args::ServeArgs;
 pub(crate) use problem::{Failure, Report, escape, render};
 pub(crate) use read::read;
+pub(crate) use rules::token_key;
 pub(crate) use schema::schema;
 pub(crate) use values::{Complaint, JwksUrl, Network, Origin, RoomName, RoutePath, Secret, Upstream};
 
@@ -367,6 +368,22 @@ pub(crate) struct Limits {
     /// Those of one address.
     #[schemars(range(max = 10_000_000), extend("x-client-sees" = "overloaded"))]
     pub(crate) lingering_per_address: u32,
+    /// Connections at once that were let in to bring their token in the first message, and have not yet.
+    #[schemars(range(min = 1, max = 10_000_000), extend("x-client-sees" = "overloaded"))]
+    pub(crate) unauthenticated: u32,
+    /// The same from one address; for IPv6 from one /64.
+    #[schemars(range(min = 1, max = 10_000_000), extend("x-client-sees" = "rate_limited"))]
+    pub(crate) unauthenticated_per_address: u32,
+    /// Tokens in a minute that are not good, from one address (for IPv6 from one /64) and of one identity. Past it no
+    /// token of the address is looked at for a while; 0 is no limit.
+    #[schemars(range(max = 1_000_000), extend("x-client-sees" = "rate_limited"))]
+    pub(crate) failed_tokens: u32,
+    /// Revocations at once. Past it the API refuses another one.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub(crate) revocations: u32,
+    /// How long a revocation is kept at most. Tokens that are good for longer could outlive theirs.
+    #[schemars(range(min = 1_000, max = 4_000_000_000_u32), extend("x-client-sees" = "unauthorized"))]
+    pub(crate) revocation_ms: u32,
 }
 
 impl Default for Limits {
@@ -391,6 +408,11 @@ impl Default for Limits {
             refusal_delay_ms: 3_000,
             lingering: 2_000,
             lingering_per_address: 64,
+            unauthenticated: 10_000,
+            unauthenticated_per_address: 16,
+            failed_tokens: 30,
+            revocations: 100_000,
+            revocation_ms: 86_400_000,
         }
     }
 }
@@ -432,6 +454,10 @@ pub(crate) struct SessionLimits {
     /// Connections at once of one identity.
     #[schemars(range(min = 1, max = 10_000_000), extend("x-client-sees" = "rate_limited"))]
     pub(crate) connections_per_identity: u32,
+    /// Times in a minute that a connection of an identity takes the place of the one before, where there may be one only.
+    /// Past it the newcomer is refused instead; 0 is no limit.
+    #[schemars(range(max = 1_000_000), extend("x-client-sees" = "rate_limited"))]
+    pub(crate) replacements: u32,
     /// Rooms that one connection has joined at once.
     #[schemars(range(min = 1, max = 100_000), extend("x-client-sees" = "invalid_action"))]
     pub(crate) rooms_per_connection: u32,
@@ -451,6 +477,7 @@ impl Default for SessionLimits {
             heartbeat_ms: 25_000,
             idle_ms: 0,
             connections_per_identity: 16,
+            replacements: 5,
             rooms_per_connection: 64,
         }
     }
@@ -538,6 +565,10 @@ pub(crate) struct Route {
     /// Whether a token is asked for. Without this key it is required; in development mode the server mints them.
     #[schemars(extend("x-client-sees" = "unauthorized"))]
     pub(crate) token: Option<TokenPolicy>,
+    /// Whether a client that brings no token may do so in its first message, within `handshake_ms`.
+    #[serde(default)]
+    #[schemars(extend("x-client-sees" = "timeout"))]
+    pub(crate) token_in_first_message: bool,
     /// Whether a new connection of an identity replaces the one before.
     #[serde(default)]
     #[schemars(extend("x-client-sees" = "replaced"))]
@@ -564,6 +595,7 @@ impl Route {
             dialect_name: app(),
             dialect: Dialect::App,
             token: None,
+            token_in_first_message: false,
             one_per_identity: false,
             compression: None,
             limits: limits.clone(),

@@ -6,8 +6,10 @@
 mod check;
 mod config;
 mod dev;
+mod keys;
 mod routes;
 mod serve;
+mod token;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -27,6 +29,9 @@ enum Command {
     Serve(Box<config::ServeArgs>),
     /// Check a configuration: every problem with its line, column and a hint
     Check(check::CheckArgs),
+    /// Sign a token, or say why one is refused
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Print the JSON Schema of the configuration
     Schema,
 }
@@ -42,6 +47,7 @@ fn main() -> ExitCode {
             }
         },
         Command::Check(args) => check::check(&args),
+        Command::Token(command) => token::run(&command),
         Command::Schema => check::schema(),
     }
 }

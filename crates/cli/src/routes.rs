@@ -6,11 +6,11 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::any;
 use saywhy::{
-    Admission, Compression, DrainPlan, ForwardedHeader, Gate, HttpLimits, Limits, Origin, Proxies, Rate, Refusal,
-    RefusalForm, Settings, TokenKeys,
+    Admission, Applicant, Compression, DrainPlan, ForwardedHeader, Gate, HttpLimits, Limits, Origin, Proxies, Rate,
+    Refusal, RefusalForm, Session, Settings, TokenKeys,
 };
 use saywhy_rooms::broker::{Broker as _, MemoryBroker, MemoryLimits};
-use saywhy_rooms::{Authenticate, Claims, Create, Permission, Rooms, RoomsSettings};
+use saywhy_rooms::{Authenticate, Claims, Create, Member, Permission, Rooms, RoomsSettings};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -29,6 +29,8 @@ struct Door {
     rooms: Rooms,
     keys: Arc<TokenKeys>,
     policy: TokenPolicy,
+    /// Who brings no token may do so in the first message.
+    asks: bool,
     authenticate: Authenticate,
 }
 
@@ -43,8 +45,9 @@ impl Served {
         };
         let gate = house.with(gate_settings(route, house.settings()));
         let rooms = rooms(settings, route).await;
-        let authenticate = authenticate(Arc::clone(keys));
-        let door = Door { rooms: rooms.clone(), keys: Arc::clone(keys), policy, authenticate };
+        let authenticate = authenticate(Arc::clone(keys), gate.clone());
+        let asks = route.token_in_first_message;
+        let door = Door { rooms: rooms.clone(), keys: Arc::clone(keys), policy, asks, authenticate };
         Self { path: route.path.to_string(), gate, rooms, door: Arc::new(door) }
     }
 
@@ -61,18 +64,27 @@ impl Served {
 }
 
 async fn enter(admission: Admission, State(door): State<Arc<Door>>) -> Result<Response, Refusal> {
-    let claims = door.claims(&admission).await?;
-    admission.identify(&claims.sub)?;
-    let member = door.rooms.member(claims, Arc::clone(&door.authenticate));
+    if door.asks && admission.token().is_none() {
+        return Ok(admission.ask_for_token(async move |applicant| {
+            let member = door.member(&applicant).await?;
+            Ok(|session: Session| session.serve(member))
+        }));
+    }
+    let member = door.member(&admission).await?;
     Ok(admission.accept(|session| session.serve(member)))
 }
 
 impl Door {
-    async fn claims(&self, admission: &Admission) -> Result<Claims, Refusal> {
-        match (self.policy, admission.token()) {
-            (TokenPolicy::None, _) | (TokenPolicy::Optional, None) => Ok(guest(admission.id())),
-            (TokenPolicy::Required | TokenPolicy::Optional, token) => Ok(self.keys.verify(token).await?.claims),
-        }
+    async fn member(&self, applicant: &Applicant) -> Result<Member, Refusal> {
+        let claims = match (self.policy, applicant.token()) {
+            (TokenPolicy::None, _) | (TokenPolicy::Optional, None) => {
+                let claims = guest(applicant.id());
+                applicant.identify(&claims.sub)?;
+                claims
+            }
+            (TokenPolicy::Required | TokenPolicy::Optional, _) => applicant.authenticate::<Claims>(&self.keys).await?,
+        };
+        Ok(self.rooms.member(claims, Arc::clone(&self.authenticate)))
     }
 }
 
@@ -85,10 +97,10 @@ fn guest(id: Uuid) -> Claims {
     Claims { sub, exp: exp.as_secs(), rooms: BTreeMap::from([("*".to_owned(), permissions)]) }
 }
 
-fn authenticate(keys: Arc<TokenKeys>) -> Authenticate {
-    Arc::new(move |_session, token| {
-        let keys = Arc::clone(&keys);
-        Box::pin(async move { Ok(keys.verify(Some(&token)).await?.claims) })
+fn authenticate(keys: Arc<TokenKeys>, gate: Gate) -> Authenticate {
+    Arc::new(move |session, token| {
+        let (keys, gate) = (Arc::clone(&keys), gate.clone());
+        Box::pin(async move { gate.renew(&session, &keys, &token).await })
     })
 }
 
@@ -131,6 +143,7 @@ fn gate_settings(route: &config::Route, server: &Settings) -> Settings {
         dialect: route.dialect.clone(),
         origins: origins([route]),
         one_per_identity: route.one_per_identity,
+        replacements: limits.replacements,
         compression: route.compression.as_ref().map(|ours| Compression {
             context_takeover: ours.context_takeover,
             window_bits: ours.window_bits,
@@ -191,6 +204,11 @@ pub(crate) fn house(config: &Config) -> Gate {
         refusal_delay: Duration::from_millis(limits.refusal_delay_ms.into()),
         lingering: limits.lingering as usize,
         lingering_per_address: limits.lingering_per_address as usize,
+        unauthenticated: limits.unauthenticated as usize,
+        unauthenticated_per_address: limits.unauthenticated_per_address as usize,
+        failed_tokens: limits.failed_tokens,
+        revocations: limits.revocations as usize,
+        revocation: Duration::from_millis(limits.revocation_ms.into()),
         ..Settings::default()
     })
 }

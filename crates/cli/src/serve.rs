@@ -3,12 +3,13 @@
 use crate::check;
 use crate::config::{Config, LogFormat, LogLevel};
 use crate::dev;
+use crate::keys;
 use crate::routes::{self, Served};
 use axum::Router;
 use axum::routing::get;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use saywhy::catalogue::NOT_FOUND;
-use saywhy::{Catalogue, Drained, Gate, Jwks, JwksSettings, Listening, Refusal, Tls, TokenKey, TokenKeys, TokenSigner};
+use saywhy::{Catalogue, Drained, Gate, Listening, Refusal, Tls, TokenKeys, TokenSigner};
 use saywhy_rooms::api::Api;
 use std::fmt;
 use std::io::{self, Write as _};
@@ -65,9 +66,8 @@ async fn serve(config: &Config) -> ExitCode {
     let keys = match token_keys(config) {
         Ok(keys) => keys,
         Err(error) => {
-            let hint =
-                "install the package ca-certificates, or let SSL_CERT_FILE name a file with certificates to trust";
-            return failed("failed to find certificates to trust, for token.jwks_url", &error, hint);
+            let (what, hint) = keys::NO_CERTIFICATES;
+            return failed(what, &error, hint);
         }
     };
     if let Some(tls) = tls.clone() {
@@ -277,31 +277,10 @@ fn token_keys(config: &Config) -> io::Result<(TokenKeys, TokenSigner)> {
     let secret = dev::secret();
     let signer = TokenSigner::hs256(secret.as_bytes());
     let Some(token) = &config.token else { return Ok((TokenKeys::hs256(secret.as_bytes()), signer)) };
-    let mut keys = TokenKeys::none();
-    if let Some(secret) = &token.hs256_secret {
-        keys = keys.key(TokenKey::hs256(secret.expose().as_bytes()));
-    }
-    for key in token.keys.iter().filter_map(|key| key.read.clone()) {
-        keys = keys.key(key);
-    }
-    // The configuration was checked: it is an address.
-    if let Some(url) = token.jwks_url.as_ref().and_then(|url| url.parse().ok()) {
-        let ms = |ms: u32| Duration::from_millis(ms.into());
-        let jwks = Arc::new(Jwks::new(JwksSettings {
-            algorithms: token.jwks_algorithms.iter().map(|algorithm| (*algorithm).into()).collect(),
-            refresh: ms(token.jwks_refresh_ms),
-            pause: ms(token.jwks_pause_ms),
-            timeout: ms(token.jwks_timeout_ms),
-            ..JwksSettings::new(url)
-        })?);
-        jwks.begin();
-        keys = keys.published(jwks);
-    }
-    if let Some(issuer) = &token.issuer {
-        keys = keys.issuer(issuer);
-    }
-    if let Some(audience) = &token.audience {
-        keys = keys.audience(audience);
+    let (keys, published) = keys::of(token)?;
+    if let Some(published) = published {
+        // Whether they can be had is in the log before anybody needs them.
+        published.begin();
     }
     Ok((keys, signer))
 }

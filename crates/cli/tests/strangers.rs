@@ -218,8 +218,8 @@ fn t18_a_storm_of_refusals_harms_nobody_who_is_in() {
                         peer.is_heard();
                         answered.fetch_add(1, Ordering::Relaxed);
                     }
-                    // Some words in a second are enough of a talk.
-                    thread::sleep(Duration::from_millis(200));
+                    // Some words in a second are enough of a talk. Nothing comes meanwhile but a Ping, perhaps.
+                    talking[0].hears_within(Duration::from_millis(200));
                 }
                 // No one was dropped.
                 talking.into_iter().for_each(Peer::leave);
@@ -231,7 +231,7 @@ fn t18_a_storm_of_refusals_harms_nobody_who_is_in() {
                 let start = Instant::now();
                 probe.is_heard();
                 during.push(start.elapsed());
-                thread::sleep(Duration::from_millis(5));
+                probe.hears_within(Duration::from_millis(5));
             }
         };
         measure(&mut latencies[0]);

@@ -23,6 +23,6 @@ pub mod session;
 mod violation;
 
 pub use deflate::Compression;
-pub use limits::Limits;
+pub use limits::{Limits, Meter};
 pub use session::{Farewell, Session};
 pub use violation::Violation;

@@ -76,7 +76,7 @@ impl Limits {
 
 /// A rate limit (GCRA) whose clock is set by hand.
 #[derive(Debug)]
-pub(crate) struct Meter(RateLimiter<NotKeyed, InMemoryState, HandSet, NoOpMiddleware<Duration>>);
+pub struct Meter(RateLimiter<NotKeyed, InMemoryState, HandSet, NoOpMiddleware<Duration>>);
 
 #[derive(Debug)]
 struct HandSet(AtomicU64);
@@ -102,13 +102,22 @@ impl Meter {
         Some(Self(RateLimiter::direct_with_clock(quota, clock)))
     }
 
+    /// So many at once, and as many again in this time; `None` is no limit.
+    pub fn burst(most: u32, per: Duration, now: Duration) -> Option<Self> {
+        let burst = NonZeroU32::new(most)?;
+        Self::new(Quota::with_period(per / most)?.allow_burst(burst), now)
+    }
+
     fn per_second(rate: u32, burst: u32, now: Duration) -> Option<Self> {
         let rate = NonZeroU32::new(rate)?;
         Self::new(Quota::per_second(rate).allow_burst(NonZeroU32::new(burst).unwrap_or(rate)), now)
     }
 
-    /// Lets one through, or says how long to wait for the next.
-    pub(crate) fn check(&self, now: Duration) -> Result<(), Duration> {
+    /// Lets one through.
+    ///
+    /// # Errors
+    /// How long to wait for the next.
+    pub fn check(&self, now: Duration) -> Result<(), Duration> {
         self.0.clock().set(now);
         self.0.check().map_err(|not_until| not_until.wait_time_from(now))
     }

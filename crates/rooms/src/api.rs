@@ -9,6 +9,9 @@
 //! | `GET /rooms/{room}/members` | who is there |
 //! | `POST /rooms/{room}/messages` `{"body":…, "from"?, "idempotency_key"?}` | says something |
 //! | `GET /connections?after=ID` | lists sessions, the oldest first |
+//! | `POST /revocations` `{"user": …}` or `{"token_id": …}`, `"expires_at"?` | ends every session of an identity, or of a token (`jti`), and refuses it until then, in seconds since 1970 |
+//! | `GET /revocations?after=NEXT` | lists those in force |
+//! | `DELETE /revocations?user=…` or `?token_id=…` | takes one back |
 //! | `DELETE /connections/{id}` `{"message"?, "name"?}` | removes a peer, with words for it, and a row of the catalogue other than `kicked` |
 
 use crate::broker::{Publication, RoomState};
@@ -22,8 +25,8 @@ use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
-use saywhy::catalogue::{BAD_REQUEST, KICKED, NOT_FOUND, UNAUTHORIZED};
-use saywhy::{Catalogue, Explain as _, Failure, Gate, Outbox, Refusal};
+use saywhy::catalogue::{BAD_REQUEST, KICKED, NOT_FOUND, OVERLOADED, UNAUTHORIZED};
+use saywhy::{Catalogue, Explain as _, Failure, Gate, NotRevoked, Outbox, Refusal, Revocation, Revoked};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -59,6 +62,7 @@ impl Api {
             .route("/rooms/{room}", put(turn_room).delete(remove_room))
             .route("/rooms/{room}/members", get(list_members))
             .route("/rooms/{room}/messages", post(publish))
+            .route("/revocations", get(list_revocations).post(revoke).delete(restore))
             .route("/connections", get(list_connections))
             .route("/connections/{id}", delete(kick))
             .fallback(|| async { Refusal::new(NOT_FOUND.say("The API has no such path")) })
@@ -225,6 +229,80 @@ async fn kick(State(api): State<Api>, Path(id): Path<String>, body: Bytes) -> Re
     let session = api.gate.session(id).or_refuse(NOT_FOUND.say("There is no such connection"))?;
     session.close_now(message.map_or_else(|| row.message(), |words| row.say(words)));
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// An identity or a token, as callers name it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    user: Option<String>,
+    token_id: Option<String>,
+    expires_at: Option<u64>,
+}
+
+impl Named {
+    fn revoked(self) -> Result<Revoked, Refusal> {
+        match (self.user, self.token_id) {
+            (Some(user), None) => Ok(Revoked::User(user)),
+            (None, Some(id)) => Ok(Revoked::Token(id)),
+            (None, None) | (Some(_), Some(_)) => {
+                Err(Refusal::new(BAD_REQUEST.say("A revocation has either user or token_id")))
+            }
+        }
+    }
+}
+
+fn shown(Revocation { revoked, since, until }: Revocation) -> Value {
+    match revoked {
+        Revoked::User(user) => json!({ "user": user, "revoked_at": since, "expires_at": until }),
+        Revoked::Token(id) => json!({ "token_id": id, "revoked_at": since, "expires_at": until }),
+    }
+}
+
+async fn revoke(State(api): State<Api>, body: Bytes) -> Result<(StatusCode, Json<Value>), Refusal> {
+    let named: Named = read(&body)?;
+    let until = named.expires_at;
+    let (revocation, sessions) = api.gate.revoke(named.revoked()?, until).map_err(|not_revoked| match not_revoked {
+        NotRevoked::Full => {
+            let cause = "limits.revocations is reached; hint: raise it, or revoke with expires_at";
+            Refusal::new(OVERLOADED.say("There are as many revocations as are kept")).because(cause)
+        }
+        NotRevoked::TooLong { most_s } => {
+            let words =
+                format!("Revocations are kept for {most_s} s at most, and expires_at is later: nothing was revoked");
+            Refusal::new(BAD_REQUEST.say(words).detail("field", "expires_at"))
+        }
+        NotRevoked::NoId => Refusal::new(BAD_REQUEST.say("user and token_id have 1 to 256 bytes")),
+    })?;
+    let mut answer = shown(revocation);
+    answer["sessions"] = json!(sessions);
+    Ok((StatusCode::CREATED, Json(answer)))
+}
+
+async fn list_revocations(
+    State(api): State<Api>,
+    Query(After { after }): Query<After<String>>,
+) -> Result<Json<Value>, Refusal> {
+    let after = after.map(|after| {
+        let named = after.split_once(':').and_then(|(kind, id)| match kind {
+            "user" => Some(Revoked::User(id.to_owned())),
+            "token_id" => Some(Revoked::Token(id.to_owned())),
+            _ => None,
+        });
+        named.or_refuse(BAD_REQUEST.say("after is the next of an answer"))
+    });
+    let listed = api.gate.revocations(after.transpose()?.as_ref(), PAGE);
+    let last = listed.last().filter(|_| listed.len() == PAGE);
+    let next = last.map(|last| match &last.revoked {
+        Revoked::User(user) => format!("user:{user}"),
+        Revoked::Token(id) => format!("token_id:{id}"),
+    });
+    Ok(Json(json!({ "revocations": listed.into_iter().map(shown).collect::<Vec<_>>(), "next": next })))
+}
+
+async fn restore(State(api): State<Api>, Query(named): Query<Named>) -> Result<StatusCode, Refusal> {
+    let known = api.gate.restore(&named.revoked()?);
+    known.then_some(StatusCode::NO_CONTENT).or_refuse(NOT_FOUND.say("There is no such revocation"))
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {

@@ -1,11 +1,11 @@
 //! A connection that asks to be let in. Exactly one decision is made about it.
 
-use crate::connection::Connection;
-use crate::house::House;
+use crate::applicant::Applicant;
 use crate::pending::{self, Pending, Slot};
 use crate::refusal::Refusal;
 use crate::session::{self, Session};
 use crate::stream::Io;
+use crate::token::TokenProblem;
 use crate::transport::Driver;
 use axum_core::extract::FromRequestParts;
 use axum_core::response::{IntoResponse, Response};
@@ -13,12 +13,11 @@ use http::header::{AUTHORIZATION, COOKIE};
 use http::request::Parts;
 use http::{Request, StatusCode};
 use saywhy_codes::ErrorMessage;
-use saywhy_codes::catalogue::{BAD_REQUEST, INTERNAL_ERROR, RATE_LIMITED};
+use saywhy_codes::catalogue::{BAD_REQUEST, INTERNAL_ERROR};
 use std::fmt;
 use std::future::Future;
-use std::net::IpAddr;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex};
-use uuid::Uuid;
 
 /// A connection whose handshake is valid, from an origin that may connect. [`Admission::accept`] or
 /// [`Admission::refuse`] it; dropped undecided, it is refused with `internal_error`.
@@ -27,9 +26,15 @@ use uuid::Uuid;
 #[derive(Clone)]
 pub struct Admission {
     slot: Slot,
-    house: Arc<House>,
-    connection: Arc<Connection>,
-    token: Option<Arc<str>>,
+    applicant: Applicant,
+}
+
+/// What is known of who asks, and the checks that the house makes.
+impl Deref for Admission {
+    type Target = Applicant;
+    fn deref(&self) -> &Applicant {
+        &self.applicant
+    }
 }
 
 impl Admission {
@@ -41,7 +46,8 @@ impl Admission {
             .or_else(|| from_authorization(request))
             .or_else(|| from_query(request))
             .or_else(|| from_cookie(request, settings.token_cookie.as_deref()?));
-        Self { slot: Arc::new(Mutex::new(Some(pending))), house, connection, token: token.map(Into::into) }
+        let applicant = Applicant { house, connection, token: token.map(Into::into) };
+        Self { slot: Arc::new(Mutex::new(Some(pending))), applicant }
     }
 
     /// Where its connection waits for the decision.
@@ -51,46 +57,6 @@ impl Admission {
 
     pub(crate) fn take_pending(&self) -> Option<Box<Pending>> {
         pending::lock(&self.slot).take()
-    }
-
-    /// The id by which the client and the operator know this connection.
-    pub fn id(&self) -> Uuid {
-        self.connection.id
-    }
-
-    /// The token, from whichever place the client put it: an offered subprotocol `saywhy.bearer.…`,
-    /// `Authorization: Bearer`, the query parameter `access_token`, or the configured cookie.
-    pub fn token(&self) -> Option<&str> {
-        self.token.as_deref()
-    }
-
-    /// The path that was asked for, without its query.
-    pub fn path(&self) -> &str {
-        &self.connection.path
-    }
-
-    /// Where the connection comes from, when the server said so.
-    pub fn peer(&self) -> Option<IpAddr> {
-        self.connection.peer
-    }
-
-    /// Says whose connection it is. The first identity stands.
-    ///
-    /// # Errors
-    /// `rate_limited` when the identity has as many connections as it may, or asks for them too often; with
-    /// [`Settings::one_per_identity`](crate::Settings::one_per_identity) the older ones end with `replaced` instead, when this one is let in.
-    pub fn identify(&self, user: &str) -> Result<(), Refusal> {
-        let user = self.connection.user.get_or_init(|| user.into());
-        if let Err(wait) = self.house.rates.identifies(user) {
-            let error = RATE_LIMITED.say("The same identity asks for connections too often");
-            return Err(Refusal::new(error.retry_after(wait, wait)));
-        }
-        let settings = &self.connection.settings;
-        let limit = if settings.one_per_identity { usize::MAX } else { settings.connections_per_identity };
-        if !self.house.identify(&self.connection, user, limit) {
-            return Err(Refusal::new(RATE_LIMITED.say("Too many connections of the same identity")));
-        }
-        Ok(())
     }
 
     /// Lets the connection in: answers 101, and when the route has done so runs `session` on a task of its own.
@@ -113,6 +79,43 @@ impl Admission {
         pending.welcome()
     }
 
+    /// Lets the connection in to bring its token in the first message, `authenticate`, before the deadline for `ready`
+    /// ([`Limits::ready`](crate::Limits::ready)), and then does what `decide` says: refuses after all, or runs the session
+    /// that it returns. Until then nothing is sent to the connection, and it is heard for nothing else.
+    ///
+    /// Without the envelope there is no message to ask with: such a client is refused.
+    ///
+    /// ```
+    /// # use saywhy::{Admission, Message, Refusal, TokenKeys};
+    /// # use axum::response::Response;
+    /// # use std::sync::Arc;
+    /// async fn ws(admission: Admission, keys: Arc<TokenKeys>) -> Result<Response, Refusal> {
+    ///     Ok(admission.ask_for_token(async move |applicant| {
+    ///         let _claims: serde_json::Value = applicant.authenticate(&keys).await?;
+    ///         Ok(|session: saywhy::Session| session.each(|message| Some(message)))
+    ///     }))
+    /// }
+    /// ```
+    pub fn ask_for_token<D, W, F, R>(self, decide: D) -> Response
+    where
+        D: FnOnce(Applicant) -> W + Send + 'static,
+        W: Future<Output = Result<F, Refusal>> + Send + 'static,
+        F: FnOnce(Session) -> R + Send + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        if !self.applicant.connection.json {
+            return Refusal::from(TokenProblem::Missing).into_response();
+        }
+        let mut slot = pending::lock(&self.slot);
+        let Some(pending) = &mut *slot else {
+            return Refusal::new(INTERNAL_ERROR).into_response();
+        };
+        let (decide, applicant) = (Box::new(decide), self.applicant.clone());
+        pending.asks = true;
+        pending.accepted = Some(Box::new(|pending| tokio::spawn(ask(pending, applicant, decide)).abort_handle()));
+        pending.welcome()
+    }
+
     /// Does not let it in.
     pub fn refuse(self, error: impl Into<ErrorMessage>) -> Refusal {
         Refusal::new(error)
@@ -126,8 +129,29 @@ where
 {
     // Without a driver, the client was gone before the 101 could be written.
     if let Some(driver) = upgraded(pending).await {
-        session::run(driver, session).await;
+        session::run(Session::new(driver), session).await;
     }
+}
+
+async fn ask<D, W, F, R>(pending: Box<Pending>, applicant: Applicant, decide: Box<D>)
+where
+    D: FnOnce(Applicant) -> W + Send + 'static,
+    W: Future<Output = Result<F, Refusal>> + Send + 'static,
+    F: FnOnce(Session) -> R + Send + 'static,
+    R: Future<Output = ()> + Send + 'static,
+{
+    // A box of its own, so that the session's future keeps nothing of it.
+    let Some((session, begin)) = Box::pin(asked(pending, applicant, decide)).await else { return };
+    session::run(session, begin).await;
+}
+
+async fn asked<D, W, F>(pending: Box<Pending>, applicant: Applicant, decide: Box<D>) -> Option<(Session, Box<F>)>
+where
+    D: FnOnce(Applicant) -> W + Send + 'static,
+    W: Future<Output = Result<F, Refusal>> + Send + 'static,
+{
+    let driver = upgraded(pending).await?;
+    Session::new(driver).ask(applicant, decide).await
 }
 
 /// A future of its own, so that a connection's keeps nothing of it.
@@ -149,7 +173,7 @@ impl<S: Sync> FromRequestParts<S> for Admission {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refusal> {
         if let Some(admission) = parts.extensions.remove::<Self>() {
-            admission.connection.extracted();
+            admission.applicant.connection.extracted();
             return Ok(admission);
         }
         if crate::handshake::asks(&parts.method, &parts.headers, &parts.extensions) {

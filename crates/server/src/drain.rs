@@ -45,7 +45,7 @@ impl Gate {
     pub async fn drain(&self, plan: DrainPlan) -> Drained {
         let spread = |window: Duration| Retry::After { delay: plan.retry_after, spread: window };
         self.house().begin_draining(spread(plan.window));
-        let mut sessions = self.sessions();
+        let mut sessions = self.house().everyone();
         // In no order that clients could be sorted by: those that came together must not come back together.
         sessions.shuffle(&mut rand::rng());
         let count = sessions.len();
@@ -60,7 +60,7 @@ impl Gate {
         while self.house().count() > 0 && Instant::now() < deadline {
             sleep(Duration::from_millis(20)).await;
         }
-        let left = self.sessions();
+        let left = self.house().everyone();
         left.iter().for_each(Outbox::cut);
         Drained { sessions: count, cut: left.len() }
     }

@@ -7,17 +7,19 @@
 use crate::admission::Admission;
 use crate::connection::{Asked, Connection};
 use crate::handshake::{self, Handshake, Invalid, SAYWHY_V1};
-use crate::house::{Full, House, Visit};
+use crate::house::{House, NotIn, Visit};
 use crate::incoming::Underway;
 use crate::observe;
 use crate::origin;
 use crate::outbox::Outbox;
 use crate::panic::caught;
 use crate::pending::{Begin, Pending, Slot, Unanswered, lock};
+use crate::places::Full;
 use crate::proxies::Source;
 use crate::rates::TooOften;
 use crate::refusal::Refusal;
 use crate::settings::{RefusalForm, Settings};
+use crate::token::TokenProblem;
 use axum_core::response::{IntoResponse as _, Response};
 use http::header::{CONNECTION, ORIGIN};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Version};
@@ -157,7 +159,12 @@ where
 /// Lets a connection in, with the answer that says so.
 fn begin_session(pending: Box<Pending>, begin: Begin, response: Response) -> Response {
     let connection = Arc::clone(pending.visit.connection());
-    let older = pending.visit.enter();
+    let entered =
+        if pending.asks { pending.visit.enter_to_be_asked().map(|()| Vec::new()) } else { pending.visit.enter() };
+    let older = match entered {
+        Ok(older) => older,
+        Err(not_in) => return pending.refuse(not_in.into()),
+    };
     // A drain that began meanwhile finds the session, or is seen here.
     if let Some(retry) = pending.visit.house().draining() {
         return pending.refuse(Refusal::new(SERVICE_RESTART.message().retry(retry)));
@@ -165,6 +172,24 @@ fn begin_session(pending: Box<Pending>, begin: Begin, response: Response) -> Res
     older.iter().for_each(|older| older.close_now(REPLACED));
     let _ = connection.task.set(begin(pending));
     response
+}
+
+impl From<NotIn> for Refusal {
+    fn from(not_in: NotIn) -> Self {
+        match not_in {
+            NotIn::Revoked => TokenProblem::Revoked { subject: None }.into(),
+            NotIn::Replacing(wait) => Self::new(
+                RATE_LIMITED
+                    .say("Connections of this identity keep taking each other's place: is it signed in twice?")
+                    .retry_after(wait, wait / 2)
+                    .detail("reason", "replacing"),
+            ),
+            NotIn::Unauthenticated(Full::All) => Self::new(OVERLOADED.say("Too many connections have no token yet")),
+            NotIn::Unauthenticated(Full::Address) => Self::new(
+                RATE_LIMITED.say("Too many connections from your address have no token yet").retry(OVERLOADED.retry),
+            ),
+        }
+    }
 }
 
 /// What is decided when the routes have answered.
@@ -218,8 +243,17 @@ impl Gate {
         let json = settings.envelope && protocol.as_deref().is_none_or(|protocol| protocol == SAYWHY_V1);
         let visit = Unanswered::new(self.visit(Asked::of(request), json));
         let agreed = settings.compression.as_ref().and_then(|ours| Agreed::answer(&extensions, ours));
-        let pending =
-            Box::new(Pending { upgrade, underway, visit, close_form, accepted: None, agreed, accept, protocol });
+        let pending = Box::new(Pending {
+            upgrade,
+            underway,
+            visit,
+            close_form,
+            accepted: None,
+            asks: false,
+            agreed,
+            accept,
+            protocol,
+        });
 
         let secure = request.extensions().get::<Source>().and_then(|source| source.secure);
         if !origin::is_allowed(request.headers(), secure, &settings.origins) {
@@ -245,7 +279,7 @@ impl Gate {
         }
         if let Err(full) = pending.visit.reserve() {
             let refusal = match full {
-                Full::House => Refusal::new(OVERLOADED).because("there are as many connections as there may be"),
+                Full::All => Refusal::new(OVERLOADED).because("there are as many connections as there may be"),
                 Full::Address => {
                     let error = RATE_LIMITED.say("Too many connections from your address");
                     Refusal::new(error.retry(OVERLOADED.retry)).because(SHARED_ADDRESS)

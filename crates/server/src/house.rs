@@ -1,16 +1,21 @@
 //! Who is here: counted when they ask to come in, found and told to go when they are; and whether anyone may come in.
 
+use crate::clock::now;
 use crate::connection::Connection;
 use crate::observe;
 use crate::outbox::Outbox;
-use crate::places::{Place, Places, network, one_less};
+use crate::places::{Full, Place, Places, network, one_less};
 use crate::rates::Rates;
+use crate::revocation::{NotRevoked, Revocation, Revocations, Revoked, seconds_now};
 use crate::settings::Settings;
+use crate::tally::Tally;
+use crate::token::Registered;
 use saywhy_codes::{Cause, EndCause, Ending, Retry};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use uuid::Uuid;
 
 /// What all gates of a server share.
@@ -21,6 +26,8 @@ pub(crate) struct House {
     draining: Mutex<Option<Retry>>,
     /// Refused connections that wait for the peer's Close.
     lingering: Arc<Places>,
+    /// Connections that were let in to bring their token, and have not yet.
+    unauthenticated: Arc<Places>,
 }
 
 #[derive(Default)]
@@ -28,9 +35,23 @@ struct Tables {
     /// Everyone who asked to come in.
     guests: HashMap<Uuid, Guest>,
     addresses: HashMap<IpAddr, usize>,
-    users: HashMap<Box<str>, usize>,
+    /// The connections of each identity.
+    users: HashMap<Box<str>, HashSet<Uuid>>,
+    /// Those of each token that has an id.
+    tokens: HashMap<Box<str>, HashSet<Uuid>>,
     /// How many were let in.
     sessions: usize,
+    revocations: Revocations,
+    failures: Tally,
+    /// By path and identity.
+    replacements: Tally,
+}
+
+/// Where tokens come from that are not good.
+#[derive(Hash)]
+enum Source<'a> {
+    Address(IpAddr),
+    User(&'a str),
 }
 
 /// A connection that takes up room.
@@ -38,28 +59,80 @@ struct Tables {
 struct Guest {
     /// It was counted for its identity.
     identified: bool,
+    /// It was let in to bring its token, and has not yet.
+    asked: Option<Place>,
+    /// Its token was revoked before it was let in.
+    revoked: bool,
+    /// What is known of its token.
+    token: Option<Box<Held>>,
     /// It was let in.
     session: Option<Arc<Connection>>,
+}
+
+/// What a connection's token says of itself.
+struct Held {
+    id: Option<Box<str>>,
+    issued: Option<u64>,
 }
 
 impl Tables {
     fn sessions(&self) -> impl Iterator<Item = &Arc<Connection>> {
         self.guests.values().filter_map(|guest| guest.session.as_ref())
     }
+
+    /// Which of an identity's connections on this path give way to another one, unless they have too often.
+    fn replaced_by(&mut self, connection: &Connection) -> Result<Vec<Outbox>, NotIn> {
+        let (true, Some(user)) = (connection.settings.one_per_identity, connection.user.get()) else {
+            return Ok(Vec::new());
+        };
+        let theirs = self.users.get(&**user).into_iter().flatten().filter(|id| **id != connection.id);
+        let sessions = theirs.filter_map(|id| self.guests.get(id)?.session.as_ref());
+        let older: Vec<_> = sessions.filter(|other| other.path == connection.path).cloned().map(Outbox).collect();
+        if !older.is_empty() {
+            let key = (&connection.path, user);
+            self.replacements.count(key, connection.settings.replacements, now()).map_err(NotIn::Replacing)?;
+        }
+        Ok(older)
+    }
+
+    /// It has that token no more.
+    fn forget_token(&mut self, connection: Uuid, held: Option<Box<Held>>) {
+        if let Some(id) = held.and_then(|held| held.id) {
+            forget(&mut self.tokens, &id, connection);
+        }
+    }
 }
 
-/// Which count is full.
+/// Why a connection that a route lets in stays outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Full {
-    House,
-    Address,
+pub(crate) enum NotIn {
+    /// Its token was revoked in the meantime.
+    Revoked,
+    /// Its identity's connections take each other's place again and again; this long it is too often.
+    Replacing(Duration),
+    /// So many have not brought their token yet.
+    Unauthenticated(Full),
+}
+
+/// Why a connection is not that of an identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotTheirs {
+    /// The identity has as many as it may.
+    Full,
+    /// What was issued to it is revoked.
+    Revoked,
 }
 
 impl House {
     /// An empty one, with the rates of these settings.
     pub(crate) fn new(settings: &Settings) -> Self {
-        let rates = Rates::new(settings);
-        Self { rates, tables: Mutex::default(), draining: Mutex::default(), lingering: Arc::default() }
+        Self {
+            rates: Rates::new(settings),
+            tables: Mutex::default(),
+            draining: Mutex::default(),
+            lingering: Arc::default(),
+            unauthenticated: Arc::default(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Tables> {
@@ -72,25 +145,106 @@ impl House {
         self.lock().sessions
     }
 
+    /// The session of this id, unless it has not brought its token yet: nothing may be sent to that.
     pub(crate) fn session(&self, id: Uuid) -> Option<Outbox> {
-        self.lock().guests.get(&id)?.session.clone().map(Outbox)
+        let tables = self.lock();
+        let guest = tables.guests.get(&id).filter(|guest| guest.asked.is_none())?;
+        guest.session.clone().map(Outbox)
     }
 
+    /// The sessions, without those that have not brought their token yet.
     pub(crate) fn sessions(&self) -> Vec<Outbox> {
+        let tables = self.lock();
+        let known = tables.guests.values().filter(|guest| guest.asked.is_none());
+        known.filter_map(|guest| guest.session.clone()).map(Outbox).collect()
+    }
+
+    /// All of them, to be ended.
+    pub(crate) fn everyone(&self) -> Vec<Outbox> {
         self.lock().sessions().cloned().map(Outbox).collect()
     }
 
-    /// Counts a connection for its identity; false when that has `limit` connections already.
-    pub(crate) fn identify(&self, connection: &Connection, user: &str, limit: usize) -> bool {
+    /// Counts a connection for its identity, which may have `limit` of them.
+    pub(crate) fn identify(&self, connection: &Connection, user: &str, limit: usize) -> Result<(), NotTheirs> {
         let mut tables = self.lock();
-        let count = tables.users.get(user).copied().unwrap_or_default();
-        match tables.guests.get_mut(&connection.id) {
-            Some(Guest { identified: true, .. }) | None => return true,
-            Some(_) if count >= limit => return false,
-            Some(guest) => guest.identified = true,
+        let tables = &mut *tables;
+        let count = tables.users.get(user).map(HashSet::len).unwrap_or_default();
+        let Some(guest) = tables.guests.get_mut(&connection.id).filter(|guest| !guest.identified) else {
+            return Ok(());
+        };
+        let issued = guest.token.as_ref().and_then(|token| token.issued);
+        if tables.revocations.cover_user(user, issued, seconds_now()) {
+            return Err(NotTheirs::Revoked);
         }
-        tables.users.insert(user.into(), count + 1);
+        if count >= limit {
+            return Err(NotTheirs::Full);
+        }
+        guest.identified = true;
+        tables.users.entry(user.into()).or_default().insert(connection.id);
+        Ok(())
+    }
+
+    // ---- tokens --------------------------------------------------------------------------------------------
+
+    /// Notes whose token a connection has, from now on; false when it is revoked.
+    pub(crate) fn hold(&self, connection: &Connection, token: &Registered) -> bool {
+        let mut tables = self.lock();
+        if tables.revocations.cover(token, seconds_now()) {
+            return false;
+        }
+        let held = Box::new(Held { id: token.id.clone(), issued: token.issued });
+        let Some(guest) = tables.guests.get_mut(&connection.id) else { return true };
+        let before = guest.token.replace(held);
+        tables.forget_token(connection.id, before);
+        if let Some(id) = &token.id {
+            tables.tokens.entry(id.clone()).or_default().insert(connection.id);
+        }
         true
+    }
+
+    /// Revokes, and says whose sessions have to end.
+    pub(crate) fn revoke(&self, revocation: Revocation, most: usize) -> Result<Vec<Outbox>, NotRevoked> {
+        let mut tables = self.lock();
+        let tables = &mut *tables;
+        let theirs = match &revocation.revoked {
+            Revoked::User(user) => tables.users.get(user.as_str()),
+            Revoked::Token(id) => tables.tokens.get(id.as_str()),
+        };
+        tables.revocations.add(revocation, most)?;
+        let mut sessions = Vec::new();
+        for id in theirs.into_iter().flatten() {
+            let Some(guest) = tables.guests.get_mut(id) else { continue };
+            // One that still waits for the decision is turned away when that is made.
+            guest.revoked = true;
+            sessions.extend(guest.session.clone().map(Outbox));
+        }
+        Ok(sessions)
+    }
+
+    pub(crate) fn revocations(&self, after: Option<&Revoked>, most: usize) -> Vec<Revocation> {
+        self.lock().revocations.list(after, most, seconds_now())
+    }
+
+    pub(crate) fn restore(&self, revoked: &Revoked) -> bool {
+        self.lock().revocations.remove(revoked)
+    }
+
+    /// How long no token of this connection's address is looked at, because too many were not good.
+    pub(crate) fn may_not_try(&self, connection: &Connection) -> Option<Duration> {
+        let peer = connection.peer.map(network)?;
+        self.lock().failures.wait(Source::Address(peer), now())
+    }
+
+    /// A token was not good. How long to wait, when it was one too many of its identity; too many of an address are
+    /// turned away before they are looked at.
+    pub(crate) fn failed(&self, connection: &Connection, user: Option<&str>) -> Option<Duration> {
+        let most = connection.settings.failed_tokens;
+        let mut tables = self.lock();
+        if let Some(peer) = connection.peer.map(network) {
+            // It counts; what it comes to is asked for at the next one.
+            let _ = tables.failures.count(Source::Address(peer), most, now());
+        }
+        tables.failures.count(Source::User(user?), most, now()).err()
     }
 
     /// When new connections may come back, if they are refused at present.
@@ -104,7 +258,7 @@ impl House {
 
     /// A place among the refused connections that wait for the peer's Close, if there is one left.
     pub(crate) fn linger(&self, peer: Option<IpAddr>, settings: &Settings) -> Option<Place> {
-        self.lingering.take(peer, settings.lingering, settings.lingering_per_address)
+        self.lingering.take(peer, settings.lingering, settings.lingering_per_address).ok()
     }
 }
 
@@ -132,7 +286,7 @@ impl Visit {
         let settings = &self.connection.settings;
         let mut tables = self.house.lock();
         if tables.guests.len() >= settings.connections {
-            return Err(Full::House);
+            return Err(Full::All);
         }
         if let Some(peer) = self.connection.peer.map(network) {
             let count = tables.addresses.get(&peer).copied().unwrap_or_default();
@@ -146,20 +300,39 @@ impl Visit {
     }
 
     /// Lets it in; where an identity may have one connection only, the older ones are the answer.
-    pub(crate) fn enter(&self) -> Vec<Outbox> {
+    pub(crate) fn enter(&self) -> Result<Vec<Outbox>, NotIn> {
         let connection = &self.connection;
         let mut tables = self.house.lock();
-        let older = match (connection.settings.one_per_identity, connection.user.get()) {
-            // Only where it is asked for: it looks at every session.
-            (true, Some(user)) => {
-                let theirs = |other: &&Arc<Connection>| other.user.get() == Some(user) && other.path == connection.path;
-                tables.sessions().filter(theirs).cloned().collect()
-            }
-            _ => Vec::new(),
-        };
+        if tables.guests.get(&connection.id).is_some_and(|guest| guest.revoked) {
+            return Err(NotIn::Revoked);
+        }
+        let older = tables.replaced_by(connection)?;
         tables.guests.entry(connection.id).or_default().session = Some(Arc::clone(connection));
         tables.sessions += 1;
-        older.into_iter().map(Outbox).collect()
+        Ok(older)
+    }
+
+    /// Lets it in to bring its token, and for nothing else.
+    pub(crate) fn enter_to_be_asked(&self) -> Result<(), NotIn> {
+        let (connection, settings) = (&self.connection, &self.connection.settings);
+        let (all, each) = (settings.unauthenticated, settings.unauthenticated_per_address);
+        let place = self.house.unauthenticated.take(connection.peer, all, each).map_err(NotIn::Unauthenticated)?;
+        let mut tables = self.house.lock();
+        tables.sessions += 1;
+        let guest = tables.guests.entry(connection.id).or_default();
+        (guest.session, guest.asked) = (Some(Arc::clone(connection)), Some(place));
+        Ok(())
+    }
+
+    /// It has brought its token, and the route lets it stay.
+    pub(crate) fn authenticated(&self) -> Result<Vec<Outbox>, NotIn> {
+        let mut tables = self.house.lock();
+        let Some(guest) = tables.guests.get_mut(&self.connection.id) else { return Ok(Vec::new()) };
+        if guest.revoked {
+            return Err(NotIn::Revoked);
+        }
+        guest.asked = None;
+        tables.replaced_by(&self.connection)
     }
 
     /// Gives back what it was counted for. Twice is once.
@@ -171,8 +344,9 @@ impl Visit {
             one_less(&mut tables.addresses, &peer);
         }
         if let Some(user) = self.connection.user.get().filter(|_| guest.identified) {
-            one_less(&mut tables.users, &**user);
+            forget(&mut tables.users, user, self.connection.id);
         }
+        tables.forget_token(self.connection.id, guest.token);
     }
 
     /// Leaves, and says how it ended: once.
@@ -198,5 +372,14 @@ impl Deref for Visit {
 impl Drop for Visit {
     fn drop(&mut self) {
         self.leave();
+    }
+}
+
+fn forget(index: &mut HashMap<Box<str>, HashSet<Uuid>>, key: &str, connection: Uuid) {
+    if let Some(all) = index.get_mut(key) {
+        all.remove(&connection);
+        if all.is_empty() {
+            index.remove(key);
+        }
     }
 }

@@ -95,9 +95,9 @@ pub(crate) async fn connection<S>(
     let HttpLimits { waiting, waiting_per_address, .. } = front.limits;
     // A proxy's connections are those of many.
     let from = (!front.proxies.trusts(peer.ip())).then_some(peer.ip());
-    let Some(place) = front.waiting.take(from, waiting, waiting_per_address) else {
+    let Ok(place) = front.waiting.take(from, waiting, waiting_per_address) else {
         // Those who are told so take a place as well, or are not told; and without TLS there are no words for who wants it.
-        let place = front.turned_away.take(from, waiting, waiting_per_address).filter(|_| front.tls.is_none());
+        let place = front.turned_away.take(from, waiting, waiting_per_address).ok().filter(|_| front.tls.is_none());
         tracing::info!(%peer, told = place.is_some(), "too many connections have not said what they want");
         if place.is_some() {
             turn_away(Corked::new(Wire::Tcp(tcp), Vec::new()), &Refusal::new(OVERLOADED)).await;

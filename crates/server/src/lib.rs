@@ -34,6 +34,8 @@
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
 mod admission;
+mod applicant;
+mod asking;
 mod buffers;
 mod clock;
 mod closing;
@@ -54,16 +56,19 @@ mod places;
 mod proxies;
 mod rates;
 mod refusal;
+mod revocation;
 mod serve;
 mod session;
 mod settings;
 mod stream;
+mod tally;
 pub mod testing;
 mod tls;
 mod token;
 mod transport;
 
 pub use admission::Admission;
+pub use applicant::Applicant;
 pub use drain::{DrainPlan, Drained};
 pub use failure::{Explain, Failure};
 pub use gate::{Gate, Gated, PeerAddr};
@@ -71,6 +76,7 @@ pub use origin::{InvalidOrigin, Origin};
 pub use outbox::{Encoded, Gone, Outbox};
 pub use proxies::{ForwardedHeader, InvalidNetwork, Network, Proxies};
 pub use refusal::Refusal;
+pub use revocation::{NotRevoked, Revocation, Revoked};
 pub use saywhy_codes::{
     Catalogue, CatalogueEntry, Cause, CloseCode, CustomDialect, Detail, Dialect, EndCause, Ending, ErrorCode,
     ErrorMessage, Retry, catalogue,

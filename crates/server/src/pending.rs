@@ -23,6 +23,8 @@ pub(crate) struct Pending {
     pub(crate) close_form: bool,
     /// What the route wants to run, once it has let the connection in.
     pub(crate) accepted: Option<Begin>,
+    /// It is let in to bring its token first.
+    pub(crate) asks: bool,
     /// What was agreed about compression, should the connection be let in.
     pub(crate) agreed: Option<Agreed>,
     /// `Sec-WebSocket-Accept`; HTTP/2 has none.

@@ -21,6 +21,15 @@ pub(crate) struct Place {
     network: Option<IpAddr>,
 }
 
+/// Which share is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// That of everyone.
+    All,
+    /// That of this address.
+    Address,
+}
+
 impl Places {
     fn lock(&self) -> MutexGuard<'_, Taken> {
         // Nothing in here panics with the lock held.
@@ -28,22 +37,22 @@ impl Places {
     }
 
     /// A place, if fewer than `all` are taken, and fewer than `each` from the network of `peer`.
-    pub(crate) fn take(self: &Arc<Self>, peer: Option<IpAddr>, all: usize, each: usize) -> Option<Place> {
+    pub(crate) fn take(self: &Arc<Self>, peer: Option<IpAddr>, all: usize, each: usize) -> Result<Place, Full> {
         let network = peer.map(network);
         let mut taken = self.lock();
         if taken.all >= all {
-            return None;
+            return Err(Full::All);
         }
         if let Some(network) = network {
             let count = taken.addresses.get(&network).copied().unwrap_or_default();
             if count >= each {
-                return None;
+                return Err(Full::Address);
             }
             taken.addresses.insert(network, count + 1);
         }
         taken.all += 1;
         drop(taken);
-        Some(Place { places: Arc::clone(self), network })
+        Ok(Place { places: Arc::clone(self), network })
     }
 }
 
@@ -101,9 +110,9 @@ mod tests {
         let [here, there] = ["192.0.2.1", "192.0.2.2"].map(|text| Some(address(text)));
         let first = places.take(here, 3, 2).unwrap();
         let _second = places.take(here, 3, 2).unwrap();
-        assert!(places.take(here, 3, 2).is_none(), "its share is taken");
+        assert!(matches!(places.take(here, 3, 2), Err(Full::Address)), "its share is taken");
         let third = places.take(there, 3, 2).unwrap();
-        assert!(places.take(None, 3, 2).is_none() && places.take(there, 3, 2).is_none(), "all are taken");
+        assert!(matches!(places.take(there, 3, 2), Err(Full::All)), "all are taken");
         drop((first, third));
         let _again = places.take(here, 3, 2).unwrap();
         assert_eq!(places.lock().addresses.len(), 1, "who has left is forgotten");

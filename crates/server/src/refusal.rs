@@ -57,6 +57,11 @@ impl Refusal {
         &self.error
     }
 
+    /// The same for one that was let in to bring its token.
+    pub(crate) fn farewell(self) -> Farewell {
+        Farewell { private: self.cause, ..Farewell::error(self.error) }
+    }
+
     /// The refusal that a route's answer stands for, if it is one: a [`Refusal`], or any other middleware's error.
     pub(crate) fn of_answer(response: &Response) -> Option<Self> {
         if let Some(refusal) = response.extensions().get::<Arc<Self>>() {

@@ -78,14 +78,14 @@ impl Session {
         Self { driver: Some(driver) }
     }
 
-    fn driver(&mut self) -> &mut Driver {
+    pub(crate) fn driver(&mut self) -> &mut Driver {
         match &mut self.driver {
             Some(driver) => driver,
             None => unreachable!("a session is used after its drop"),
         }
     }
 
-    fn connection(&self) -> &Arc<Connection> {
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
         match &self.driver {
             Some(driver) => driver.connection(),
             None => unreachable!("a session is used after its drop"),
@@ -105,6 +105,10 @@ impl Session {
     /// Says `ready`: from here on the connection is open. Done at the first [`Session::next`] or [`Session::send`] at
     /// the latest; to a foreign subprotocol nothing is said.
     pub fn ready(&mut self) {
+        self.ready_in_reply_to(None);
+    }
+
+    pub(crate) fn ready_in_reply_to(&mut self, request_id: Option<&str>) {
         if !self.connection().ready() {
             return;
         }
@@ -114,7 +118,7 @@ impl Session {
         if connection.json {
             let data = Ready::of(&connection);
             // Plain data: it always serialises.
-            let message = envelope::message("ready", &data, None, &Timestamp::now()).unwrap_or_default();
+            let message = envelope::message("ready", &data, request_id, &Timestamp::now()).unwrap_or_default();
             driver.reply().text(&message);
         }
     }
@@ -184,7 +188,7 @@ impl Session {
         self.driver().machine().close(farewell, now());
     }
 
-    async fn end(&mut self, farewell: Farewell) {
+    pub(crate) async fn end(&mut self, farewell: Farewell) {
         self.begin_end(farewell);
         self.driver().finish().await;
     }
@@ -283,13 +287,13 @@ impl Drop for Session {
 }
 
 /// Runs a session as the application has it.
-pub(crate) fn run<F, R>(driver: Box<Driver>, session: F) -> Running<R>
+pub(crate) fn run<F, R>(open: Session, session: F) -> Running<R>
 where
     F: FnOnce(Session) -> R,
     R: Future<Output = ()>,
 {
-    let connection = Arc::clone(driver.connection());
-    let work = called(|| session(Session::new(driver)));
+    let connection = Arc::clone(open.connection());
+    let work = called(|| session(open));
     let work = work.map(caught).inspect_err(|panic| observe::panicked(&connection, None, panic)).ok();
     Running { work, connection, timer: None }
 }
@@ -411,10 +415,7 @@ fn read<C: DeserializeOwned>(delivery: Delivery<'_>, reply: &mut Reply<'_>) -> O
     };
     let (id, error) = match Envelope::parse(&text) {
         Ok(Envelope { kind, request_id, .. }) if kind == "ping" => {
-            let pong = envelope::message("pong", &serde_json::Map::new(), request_id.as_deref(), &Timestamp::now());
-            if reply.connection.json {
-                reply.text(&pong.unwrap_or_default());
-            }
+            reply.pong(request_id.as_deref());
             return None;
         }
         Ok(Envelope { kind, data, request_id }) => {

@@ -49,6 +49,9 @@ pub struct Settings {
     pub token_cookie: Option<String>,
     /// A newer connection of an identity ends the older one with `replaced`.
     pub one_per_identity: bool,
+    /// How often in a minute it does, before the newer one is refused instead: two that take each other's place would go
+    /// on for ever. `rate_limited`; 0 means no limit.
+    pub replacements: u32,
     /// What a session may take.
     pub limits: Arc<Limits>,
     /// Compression of messages (permessage-deflate, RFC 7692), for clients that offer it; `None` declines.
@@ -73,6 +76,17 @@ pub struct Settings {
     pub refusals_per_address: Rate,
     /// How long such a Close is held back at most.
     pub refusal_delay: Duration,
+    /// Connections at once that have not brought their token yet: `overloaded`.
+    pub unauthenticated: usize,
+    /// The same from one address (a /64 in IPv6): `rate_limited`.
+    pub unauthenticated_per_address: usize,
+    /// Tokens that are not good, in a minute, from one address (a /64 in IPv6) and of one identity: `rate_limited`. 0
+    /// means no limit.
+    pub failed_tokens: u32,
+    /// Revocations at once.
+    pub revocations: usize,
+    /// How long a revocation is kept at most, which is how long a token is good for at most.
+    pub revocation: Duration,
     /// Refused connections that wait for the peer's Close at once; past it refusals are plain 503.
     pub lingering: usize,
     /// Those from one address.
@@ -89,6 +103,7 @@ impl Default for Settings {
             envelope: true,
             token_cookie: None,
             one_per_identity: false,
+            replacements: 5,
             limits: Arc::new(Limits::default()),
             compression: None,
             outbound_bytes: 1024 * 1024,
@@ -101,6 +116,11 @@ impl Default for Settings {
             connects_per_identity: Rate { per_s: 5, burst: 50 },
             refusals_per_address: Rate { per_s: 1, burst: 20 },
             refusal_delay: Duration::from_secs(3),
+            unauthenticated: 10_000,
+            unauthenticated_per_address: 16,
+            failed_tokens: 30,
+            revocations: 100_000,
+            revocation: Duration::from_secs(24 * 60 * 60),
             lingering: 2_000,
             lingering_per_address: 64,
         }

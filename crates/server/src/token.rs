@@ -259,7 +259,10 @@ pub enum TokenProblem {
         subject: Option<String>,
     },
     /// It was revoked, or its identity was.
-    Revoked,
+    Revoked {
+        /// Whose it was.
+        subject: Option<String>,
+    },
     /// It is malformed, of another issuer, or signed with another key. Which of them is for the log only.
     Invalid(TokenFault),
     /// The keys to check it with cannot be had at present.
@@ -373,7 +376,15 @@ impl TokenProblem {
     pub(crate) fn is_failure(&self) -> bool {
         match self {
             Self::Missing | Self::Unavailable { .. } => false,
-            Self::Expired { .. } | Self::Revoked | Self::Invalid(_) => true,
+            Self::Expired { .. } | Self::Revoked { .. } | Self::Invalid(_) => true,
+        }
+    }
+
+    /// Whose token it is, where its signature says so.
+    pub(crate) fn subject(&self) -> Option<&str> {
+        match self {
+            Self::Expired { subject, .. } | Self::Revoked { subject } => subject.as_deref(),
+            Self::Missing | Self::Invalid(_) | Self::Unavailable { .. } => None,
         }
     }
 
@@ -382,7 +393,7 @@ impl TokenProblem {
         let (words, reason, cause) = match self {
             Self::Missing => ("A token is needed: sign in", "token_missing", None),
             Self::Expired { .. } => ("Your token has expired: sign in again", "token_expired", None),
-            Self::Revoked => ("Your token was revoked: sign in again", "token_revoked", None),
+            Self::Revoked { .. } => ("Your token was revoked: sign in again", "token_revoked", None),
             Self::Invalid(TokenFault::Other(cause)) => {
                 ("Your token is not valid: sign in again", "token_invalid", Some(cause))
             }

@@ -14,7 +14,7 @@ use pin_project_lite::pin_project;
 use saywhy_codes::Loss;
 use saywhy_proto::message::Message;
 use saywhy_proto::session::{Delivery, Sent, State, Step};
-use saywhy_proto::{Farewell, Session as Machine};
+use saywhy_proto::{Farewell, Session as Machine, envelope};
 use std::future::{Future, poll_fn};
 use std::io::ErrorKind;
 use std::pin::Pin;
@@ -64,6 +64,15 @@ impl Reply<'_> {
 
     pub(crate) fn text(&mut self, text: &str) -> bool {
         self.send(Message::Text(text.into()))
+    }
+
+    /// Answers a `ping` of the envelope.
+    pub(crate) fn pong(&mut self, request_id: Option<&str>) {
+        if self.connection.json {
+            let pong = envelope::message("pong", &serde_json::Map::new(), request_id, &jiff::Timestamp::now());
+            // Nothing in it that could not be serialised.
+            self.text(&pong.unwrap_or_default());
+        }
     }
 
     pub(crate) fn fault(&mut self) {
@@ -122,6 +131,10 @@ impl Driver {
 
     pub(crate) fn connection(&self) -> &Arc<Connection> {
         self.visit.connection()
+    }
+
+    pub(crate) fn visit(&self) -> &Visit {
+        &self.visit
     }
 
     pub(crate) fn machine(&mut self) -> &mut Machine {

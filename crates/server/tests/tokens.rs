@@ -143,6 +143,7 @@ fn what_is_no_key_is_not_taken_for_one() {
     assert_eq!(read(Rs256, "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"), InvalidKey::OtherKind(Rs256));
     assert_eq!("RS512".parse::<TokenAlgorithm>().unwrap_err(), InvalidKey::Algorithm);
     assert_eq!(TokenSigner::read(Hs256, RSA.1).unwrap_err(), InvalidKey::PublicSecret);
+    assert_eq!(TokenSigner::read(Rs256, RSA.1).unwrap_err(), InvalidKey::NotPrivate);
     assert_eq!(TokenSigner::read(Es256, RSA.0).unwrap_err(), InvalidKey::OtherKind(Es256));
 }
 

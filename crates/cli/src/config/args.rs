@@ -3,12 +3,13 @@
 use super::problem::Failure;
 use super::values::{Complaint, Secret, Upstream, socket_address};
 use super::{
-    API_KEY_LEAST, Config, HS256_SECRET_LEAST, LogFormat, LogLevel, Refuse, Rooms, Route, Target, TlsFiles, TokenPolicy,
+    API_KEY_LEAST, Config, HS256_SECRET_LEAST, LogFormat, LogLevel, Refuse, Rooms, Route, Target, TlsFiles, TokenKeys,
+    TokenPolicy,
 };
 use super::{read, rules};
 use clap::Args;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What `saywhy serve` takes from flags and from the environment. A flag takes precedence over its variable.
 ///
@@ -67,6 +68,17 @@ impl Config {
         };
         config.overlay(args).map_err(Failure::Unservable)?;
         config.unservable().map_or(Ok(config), |complaint| Err(Failure::Unservable(complaint)))
+    }
+
+    /// `[token]` alone, with the secret of the environment on top of it: keys are keys, also of what is not served.
+    ///
+    /// # Errors
+    /// As [`Config::load`], but for what cannot be served.
+    pub(crate) fn token(file: Option<&Path>) -> Result<Option<TokenKeys>, Failure> {
+        let args = ServeArgs { token_secret: Secret::from_env("SAYWHY_TOKEN_SECRET"), ..ServeArgs::default() };
+        let mut config = file.map_or_else(|| Ok(Self::default()), read)?;
+        config.overlay(&args).map_err(Failure::Unservable)?;
+        Ok(config.token)
     }
 
     /// Puts flags and environment, between which clap has decided, on top of the file and the defaults.
@@ -155,7 +167,6 @@ fn long_enough(secret: &Secret, variable: &str, least: usize) -> Result<Secret, 
 mod tests {
     use super::*;
     use clap::{CommandFactory, Parser};
-    use std::path::Path;
 
     #[derive(Parser)]
     struct Serve {

@@ -254,14 +254,17 @@ mod tests {
     fn every_secret_of_the_schema_is_masked_and_nothing_else() {
         fn keys(schema: &Value, secrets: &mut Vec<(String, bool)>) {
             for (key, schema) in schema["properties"].as_object().into_iter().flatten() {
-                secrets.push((key.clone(), schema["writeOnly"] == true));
+                // A list of tables has a header, and no value on its line.
+                if schema["items"]["type"] != "object" {
+                    secrets.push((key.clone(), schema["writeOnly"] == true));
+                }
                 keys(schema, secrets);
                 keys(&schema["items"], secrets);
             }
         }
         let mut all = Vec::new();
         keys(&crate::config::schema(), &mut all);
-        assert_eq!(all.iter().filter(|(_, secret)| *secret).count(), 2, "{all:?}");
+        assert_eq!(all.iter().filter(|(_, secret)| *secret).count(), 3, "{all:?}");
         for (key, secret) in all {
             assert_eq!(is_secret_key(&key, ""), secret, "{key}");
         }

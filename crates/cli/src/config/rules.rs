@@ -119,7 +119,10 @@ fn token_keys(file: &DeTable<'_>, folder: &Path, problems: &mut Problems) {
 }
 
 /// A key as it stands in a file.
-pub(super) fn token_key(algorithm: TokenAlgorithm, text: &str) -> Result<TokenKey, Complaint> {
+///
+/// # Errors
+/// When it is none of that algorithm, or a secret that is too short.
+pub(crate) fn token_key(algorithm: TokenAlgorithm, text: &str) -> Result<TokenKey, Complaint> {
     if algorithm == TokenAlgorithm::Hs256 && !text.contains("-----BEGIN") {
         Secret::new(text.trim_end(), HS256_SECRET_LEAST)?;
         return TokenKey::read(algorithm, text.trim_end()).map_err(|invalid| key_complaint(invalid, algorithm));
@@ -128,13 +131,14 @@ pub(super) fn token_key(algorithm: TokenAlgorithm, text: &str) -> Result<TokenKe
 }
 
 /// What is wrong with a key, and what to do.
-pub(crate) fn key_complaint(invalid: InvalidKey, algorithm: TokenAlgorithm) -> Complaint {
+fn key_complaint(invalid: InvalidKey, algorithm: TokenAlgorithm) -> Complaint {
     let hint = match invalid {
         InvalidKey::Algorithm => "take the one that tokens are signed with".to_owned(),
         InvalidKey::PublicSecret => {
             "a public key goes with `RS256`, `ES256` or `EdDSA`, whichever it is for".to_owned()
         }
         InvalidKey::NoPem => "`openssl pkey -in private.pem -pubout` makes one of a private key".to_owned(),
+        InvalidKey::NotPrivate => "whoever signs takes the private key".to_owned(),
         InvalidKey::Private => "`openssl pkey -in private.pem -pubout` makes the public key of it".to_owned(),
         InvalidKey::OtherKind(_) => format!("the key and `algorithm = \"{algorithm}\"` have to go together"),
         InvalidKey::ShortRsa => {
@@ -314,6 +318,7 @@ fn routes(text: &str, file: &DeTable<'_>, dialects: &[Dialect], problems: &mut P
             queue(file, Some(route), problems);
         }
         anonymous_identities(route, problems);
+        needless_question(route, problems);
     }
 }
 
@@ -333,6 +338,21 @@ fn anonymous_identities(route: &DeTable<'_>, problems: &mut Problems) {
     if let (Some((key, _)), true) = (one, nobody) {
         let message = "`one_per_identity` has no effect with `token = \"none\"`: nobody has an identity";
         problems.add(key.span(), Complaint::new(message, "take `token = \"required\"`, or delete `one_per_identity`"));
+    }
+}
+
+fn needless_question(route: &DeTable<'_>, problems: &mut Problems) {
+    let asks = route.get_key_value("token_in_first_message");
+    let asks = asks.filter(|(_, value)| value.get_ref().as_bool() == Some(true));
+    let lenient = text_of(route, "token").filter(|(policy, _)| matches!(*policy, "none" | "optional"));
+    if let (Some((key, _)), Some((policy, _))) = (asks, lenient) {
+        let message = format!(
+            "`token_in_first_message` has no effect with `token = \"{policy}\"`: who brings no token is let in"
+        );
+        problems.add(
+            key.span(),
+            Complaint::new(message, "take `token = \"required\"`, or delete `token_in_first_message`"),
+        );
     }
 }
 

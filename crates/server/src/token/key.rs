@@ -169,6 +169,8 @@ pub enum InvalidKey {
     NoPem,
     /// It is the private key, which belongs to whoever signs.
     Private,
+    /// It is no private key, which is what signs.
+    NotPrivate,
     /// It is a key, perhaps, but none of this algorithm.
     OtherKind(TokenAlgorithm),
     /// Fewer than 2048 bits.
@@ -182,6 +184,7 @@ impl fmt::Display for InvalidKey {
             Self::PublicSecret => f.write_str("this is a key in PEM, which is no secret for HS256"),
             Self::NoPem => f.write_str("this is not a key in PEM: `-----BEGIN PUBLIC KEY-----`"),
             Self::Private => f.write_str("this is the private key, which only whoever signs may have"),
+            Self::NotPrivate => f.write_str("this is no private key in PEM: `-----BEGIN PRIVATE KEY-----`"),
             Self::OtherKind(algorithm) => write!(f, "this is no public key for {algorithm}"),
             Self::ShortRsa => f.write_str("this RSA key has fewer than 2048 bits"),
         }
@@ -213,6 +216,8 @@ impl TokenSigner {
                 return Err(InvalidKey::PublicSecret);
             }
             TokenAlgorithm::Hs256 => Ok(EncodingKey::from_secret(bytes)),
+            // Some public keys are only found out when they are to sign.
+            _ if !text.contains("PRIVATE KEY") => return Err(InvalidKey::NotPrivate),
             TokenAlgorithm::Rs256 => EncodingKey::from_rsa_pem(bytes),
             TokenAlgorithm::Es256 => EncodingKey::from_ec_pem(bytes),
             TokenAlgorithm::EdDsa => EncodingKey::from_ed_pem(bytes),
