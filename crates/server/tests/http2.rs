@@ -85,6 +85,24 @@ fn the_stream_ends_only_after_the_peer_s_close() {
     });
 }
 
+/// As Firefox does: to it a stream is over with the server's END_STREAM, and its own never comes.
+#[test]
+fn streams_that_a_client_never_ends_use_up_none_for_those_that_come_after() {
+    let limits = HttpLimits { streams: 20, ..HttpLimits::default() };
+    house_with(Front::Listening(limits.into()), Settings::default(), desk(&Desk::default()), async |house| {
+        let mut http2 = house.http2().await;
+        let mut all = Vec::new();
+        for _ in 0..60 {
+            let (head, mut client) = ask(house, &mut http2, "/nowhere", PAGE).await;
+            assert_eq!(head.get("saywhy-refused"), "not_found");
+            client.last_word().await;
+            // Dropped, it would be reset.
+            all.push(client);
+        }
+        assert!(http2.count(Frame::RST_STREAM) >= 40, "{:?}", http2.frames());
+    });
+}
+
 #[test]
 fn a_program_reads_http() {
     house(Settings::default(), desk(&Desk::default()), async |house| {
