@@ -151,6 +151,20 @@ fn what_is_no_handshake_is_refused_in_http() {
 }
 
 #[test]
+fn more_fields_than_there_may_be_are_refused() {
+    house(Settings::default(), desk(&Desk::default()), async |house| {
+        let mut http2 = house.http2().await;
+        let long = "x".repeat(20_000);
+        let (head, ..) = http2.send(connect("websocket", "/ws", &[("x-filler", &long)]), false).await;
+        assert_eq!(head.status, 431);
+        // The connection stands.
+        let (head, client) = ask(house, &mut http2, "/ws", PAGE).await;
+        assert_eq!(head.status, 200);
+        client.leave().await;
+    });
+}
+
+#[test]
 fn the_origin_is_that_of_the_authority() {
     house(Settings::default(), desk(&Desk::default()), async |house| {
         let mut http2 = house.http2().await;
