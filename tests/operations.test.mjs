@@ -311,6 +311,22 @@ describe("the development mode", limit, () => {
     const { headers } = await ask("POST", "/dev/token", { origin: "http://evil.example" });
     assert.deepEqual(Object.keys(headers).filter((name) => name.startsWith("access-control")), []);
   });
+
+  test("answers no one behind a proxy that passes TCP on, whatever host it names", async (t) => {
+    const server = await serve(t, { config: '[proxies]\ntrusted = ["127.0.0.0/8"]\nproxy_protocol = true' });
+    const { hostname: host, port } = new URL(server.page);
+    const ask = async (source) => {
+      const socket = connectTcp({ host, port });
+      socket.write(`PROXY TCP4 ${source} 127.0.0.1 4711 80\r\nGET /dev/info HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`);
+      let text = "";
+      for await (const chunk of socket.setEncoding("utf8")) text += chunk;
+      return text;
+    };
+    const refused = await ask("203.0.113.9");
+    assert.match(refused, /^HTTP\/1\.1 403 /);
+    assert.ok(!refused.includes(server.apiKey));
+    assert.match(await ask("127.0.0.1"), /^HTTP\/1\.1 200 /);
+  });
 });
 
 describe("the log", limit, () => {
