@@ -37,8 +37,8 @@ function fault(events, { type, code, close, message, reason = message }) {
   const [said, closed] = events.slice(-2).map((event) => (event.type === "message" ? { ...event, ...JSON.parse(event.data) } : event));
   const isFinal = (event) => event.type === "message" && JSON.parse(event.data).data?.fatal === true;
   const right =
-    said.type === type && said.data.code === code && said.data.message === message && said.data.fatal === true &&
-    closed.type === "close" && closed.code === close && closed.reason === reason &&
+    said.data?.code === code && said.type === type && said.data.message === message && said.data.fatal === true &&
+    closed?.type === "close" && closed.code === close && closed.reason === reason &&
     events[0].type === "open" && !events.some((event) => event.type === "error") && events.filter(isFinal).length === 1;
   return right ? undefined : JSON.stringify([`${events.length} events`, ...events.slice(-4)]);
 }

@@ -2,12 +2,16 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
 import { connect as connectTcp } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, test } from "node:test";
+import { connect as connectTls } from "node:tls";
 import { fileURLToPath } from "node:url";
 import { SECRET, call, connect, eventually, jsonLines, serve } from "./support/client.mjs";
 import { closeInfo, encodeFrame, rawConnect } from "./support/raw.mjs";
-import { startServer } from "./support/server.mjs";
+import { certificates, startServer } from "./support/server.mjs";
 
 const limit = { timeout: 120_000 };
 const room = "lobby";
@@ -204,6 +208,64 @@ describe("starting", limit, () => {
   });
 });
 
+describe("a certificate", limit, () => {
+  /** The name in the certificate that a new connection is shown. */
+  const shown = ({ url }) =>
+    new Promise((resolve, reject) => {
+      const { hostname, port } = new URL(url);
+      const socket = connectTls({ host: hostname, port, rejectUnauthorized: false }, () => {
+        resolve(socket.getPeerCertificate().subject.CN);
+        socket.destroy();
+      });
+      socket.on("error", reject);
+    });
+
+  test("is taken anew when its files change, and on SIGHUP; a broken one is not, and nobody is cut off", async (t) => {
+    const folder = mkdtempSync(join(tmpdir(), "saywhy-tls-"));
+    t.after(() => rmSync(folder, { recursive: true }));
+    const put = (name, from) => copyFileSync(join(certificates, from), join(folder, name));
+    put("certificate.pem", "certificate.pem");
+    put("key.pem", "key.pem");
+    const server = await serve(t, { tls: folder });
+    assert.match(server.url, /^wss:/);
+    const session = await server.open("alice");
+    await session.ok("join", { room });
+    assert.equal(await shown(server), "saywhy test");
+    const said = (words) => eventually(() => server.lines().find(({ message }) => message === words));
+    const kept = "the certificate was not changed: the one before is kept";
+
+    // Half of it is there: a key without its certificate.
+    put("key.pem", "other_key.pem");
+    const { problem, hint } = await said(kept);
+    assert.match(problem, /^the key in .* is not that of the certificate in /);
+    assert.equal(hint, "the first certificate of the file has to be the one that was made for this key");
+    assert.equal(await shown(server), "saywhy test");
+
+    put("certificate.pem", "other_certificate.pem");
+    await said("new connections get the certificate that was read now");
+    assert.equal(await shown(server), "saywhy test, renewed");
+
+    // A signal does not wait for the next look, and does not need a change.
+    const times = () => server.lines().filter(({ message }) => message.startsWith("new connections get")).length;
+    const before = times();
+    process.kill(server.pid, "SIGHUP");
+    await eventually(() => times() > before);
+    assert.equal(await shown(server), "saywhy test, renewed");
+
+    await session.settle();
+    await session.close(1000);
+    await server.ending(session.id);
+  });
+
+  test("that cannot be used is exit code 1 at the start, and a hint", async () => {
+    const paths = (certificate, key) => ["--tls-cert", join(certificates, certificate), "--tls-key", join(certificates, key)];
+    const { code, stderr } = await run(["serve", "--listen", "127.0.0.1:0", ...paths("certificate.pem", "other_key.pem")]);
+    assert.equal(code, 1);
+    assert.match(stderr, /^error: failed to set up TLS: the key in .* is not that of the certificate in .*\nhint: /);
+    assert.equal((await run(["serve", "--tls-cert", "certificate.pem"])).code, 2);
+  });
+});
+
 describe("the development mode", limit, () => {
   test("answers only under a loopback name, and to no proxy", async (t) => {
     const server = await serve(t);
@@ -248,6 +310,22 @@ describe("the development mode", limit, () => {
     // And no page elsewhere reads what it may send: nothing here is for other origins.
     const { headers } = await ask("POST", "/dev/token", { origin: "http://evil.example" });
     assert.deepEqual(Object.keys(headers).filter((name) => name.startsWith("access-control")), []);
+  });
+
+  test("answers no one behind a proxy that passes TCP on, whatever host it names", async (t) => {
+    const server = await serve(t, { config: '[proxies]\ntrusted = ["127.0.0.0/8"]\nproxy_protocol = true' });
+    const { hostname: host, port } = new URL(server.page);
+    const ask = async (source) => {
+      const socket = connectTcp({ host, port });
+      socket.write(`PROXY TCP4 ${source} 127.0.0.1 4711 80\r\nGET /dev/info HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`);
+      let text = "";
+      for await (const chunk of socket.setEncoding("utf8")) text += chunk;
+      return text;
+    };
+    const refused = await ask("203.0.113.9");
+    assert.match(refused, /^HTTP\/1\.1 403 /);
+    assert.ok(!refused.includes(server.apiKey));
+    assert.match(await ask("127.0.0.1"), /^HTTP\/1\.1 200 /);
   });
 });
 

@@ -16,11 +16,11 @@ for (const [signal, number] of [["SIGHUP", 1], ["SIGINT", 2], ["SIGTERM", 15]]) 
   process.once(signal, () => process.exit(128 + number));
 }
 
-/** The certificate of localhost that the tests of the configuration have too. No browser takes it without being told to. */
-const certificates = fileURLToPath(new URL("../../crates/cli/tests/config/tls/", import.meta.url));
+/** Certificates of localhost that the tests of the configuration have too. No browser takes them without being told to. */
+export const certificates = fileURLToPath(new URL("../../crates/cli/tests/config/tls/", import.meta.url));
 
 /**
- * Starts `saywhy serve` on free ports, over TLS if `tls` is set, with `config` (TOML text) as its `--config` file, and waits until it is ready.
+ * Starts `saywhy serve` on free ports, over TLS if `tls` is set, with the certificate in that folder or one of ours, with `config` (TOML text) as its `--config` file, and waits until it is ready.
  * Resolves to { page, routes: [ws URL], api, apiKey, pid, log(): stderr so far, exited: Promise<{code, signal}>,
  * stop(signal = "SIGINT"): Promise<{code, signal}> }.
  */
@@ -32,7 +32,8 @@ export async function startServer({ args = [], env = {}, config, tls = false } =
     writeFileSync(file, config);
     command.push("--config", file);
   }
-  if (tls) command.push("--tls-cert", join(certificates, "certificate.pem"), "--tls-key", join(certificates, "key.pem"));
+  const folder = tls === true ? certificates : tls;
+  if (folder) command.push("--tls-cert", join(folder, "certificate.pem"), "--tls-key", join(folder, "key.pem"));
   const child = spawn(process.env.SAYWHY_BIN ?? builtBinary, [...command, ...args], {
     env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "pipe"],

@@ -17,7 +17,7 @@ use axum::{Json, Router};
 use rand::distr::{Alphanumeric, SampleString as _};
 use saywhy::catalogue::{BAD_REQUEST, FORBIDDEN, INTERNAL_ERROR, NOT_FOUND};
 use saywhy::{
-    Admission, Catalogue, CloseCode, Encoded, Explain as _, Failure, Gate, Handler, Limits, Outbox, Refusal,
+    Admission, Catalogue, CloseCode, Encoded, Explain as _, Failure, Gate, Handler, Limits, Outbox, PeerAddr, Refusal,
     RefusalForm, Settings, TokenSigner,
 };
 use saywhy_rooms::{Claims, Permission};
@@ -78,7 +78,9 @@ pub(crate) async fn furnish(routes: &[Served]) {
 }
 
 async fn this_machine_only(request: Request, next: Next) -> Response {
-    if is_local(request.headers()) {
+    // Also as a proxy tells it that was told to be believed.
+    let peer = request.extensions().get::<PeerAddr>();
+    if is_local(request.headers()) && peer.is_none_or(|peer| peer.0.ip().to_canonical().is_loopback()) {
         return next.run(request).await;
     }
     let words = "Development mode answers this machine only, under a loopback name and without a proxy";

@@ -5,6 +5,8 @@
 //! are off by is then little beside it. Before a test measures, it has done once what it measures, so that what
 //! belongs to threads and not to connections is there.
 
+#[path = "hostile/http2.rs"]
+mod http2;
 #[path = "hostile/peer.rs"]
 #[allow(dead_code, reason = "written for another test too")]
 mod peer;
@@ -12,6 +14,7 @@ mod peer;
 #[allow(dead_code, reason = "written for another test too")]
 mod server;
 
+use http2::*;
 use peer::*;
 use saywhy_proto::Violation;
 use saywhy_proto::frame::Opcode;
@@ -651,4 +654,232 @@ fn t13_extension_parameters_out_of_range_are_declined() {
         let head = answer(&format!("permessage-deflate{parameters}"));
         assert!(head.contains("sec-websocket-extensions: permessage-deflate"), "{parameters}: {head}");
     }
+}
+
+// ---- handshakes -----------------------------------------------------------------------------------------------
+
+#[test]
+fn t15_a_head_that_comes_one_byte_at_a_time_costs_what_it_is_and_is_gone_at_the_deadline() {
+    let server = Server::start(&format!("{CROWD}\nhandshake_ms = 3_000"), OPEN);
+    let padding = format!("X-Filler: {}\r\n", "x".repeat(150)).repeat(90);
+    let head = request(&padding);
+    assert!((14 * 1024..16 * 1024).contains(&head.len()));
+    // As long as it is, in half as many pieces and in as many as it has bytes: twice the work, not four times.
+    let cost = |piece: usize| {
+        let before = server.cpu();
+        for _ in 0..20 {
+            let mut peer = Peer::connect(server.at);
+            for bytes in head.as_bytes().chunks(piece) {
+                peer.send(bytes);
+            }
+            assert!(peer.head().starts_with("HTTP/1.1 101 "));
+            peer.leave();
+        }
+        server.cpu() - before
+    };
+    eprintln!("t15: {:?} by the byte, {:?} at once", cost(1), cost(head.len()));
+
+    server.forget_peak();
+    let before = server.memory();
+    let mut crowd: Vec<_> = (0..300).map(|_| Peer::connect(server.at)).collect();
+    let short = &head.as_bytes()[..head.len() - 2];
+    for bytes in short.chunks(512) {
+        for peer in &mut crowd {
+            peer.try_send(bytes);
+        }
+    }
+    for peer in &mut crowd {
+        let head = peer.head();
+        assert!(head.starts_with("HTTP/1.1 408 ") && head.contains("connection: close"), "{head}");
+        peer.ends();
+    }
+    let after = server.memory();
+    eprintln!("t15: {before:?}, then {after:?}");
+    assert!(after.peak < before.resident + 300 * 64 * KIB, "{before:?}, then {after:?}");
+    // One that is whole is let in all the same.
+    Peer::ready(&server).leave();
+}
+
+#[test]
+fn t15_more_headers_or_bytes_than_there_may_be_are_refused_at_once() {
+    let server = Server::start(CROWD, OPEN);
+    for headers in ["X-Filler: 1\r\n".repeat(101), format!("X-Filler: {}\r\n", "x".repeat(17 * 1024))] {
+        let mut peer = Peer::connect(server.at);
+        peer.try_send(request(&headers).as_bytes());
+        assert!(peer.head().starts_with("HTTP/1.1 431 "));
+    }
+}
+
+// ---- HTTP/2 ---------------------------------------------------------------------------------------------------
+
+/// Floods the server with connections, one after the other, each with what `attack` sends for as long as it is taken;
+/// meanwhile another client is served, and memory stays where it was.
+fn flood(name: &str, reads: bool, attack: impl Fn(&mut Flooder) + Sync) {
+    let server = Server::start(CROWD, OPEN);
+    // Once before, for what belongs to threads.
+    attack(&mut Flooder::connect(&server, reads));
+    Peer::ready(&server).leave();
+    server.forget_peak();
+    let before = server.memory();
+    let (mut rounds, start) = (0, Instant::now());
+    thread::scope(|scope| {
+        let flooding = scope.spawn(|| {
+            while start.elapsed() < FLOOD {
+                attack(&mut Flooder::connect(&server, reads));
+            }
+        });
+        while !flooding.is_finished() || rounds == 0 {
+            let mut peer = Peer::ready(&server);
+            peer.is_heard();
+            peer.leave();
+            rounds += 1;
+        }
+    });
+    let after = server.memory();
+    eprintln!("t34: {name}: another was served {rounds} times; {before:?}, then {after:?}");
+    assert!(after.peak < before.resident + 64 * MIB, "{before:?}, then {after:?}");
+}
+
+/// How long each flood lasts.
+const FLOOD: Duration = Duration::from_secs(1);
+/// Frames of one kind in one connection, if the server takes so many.
+const FRAMES: u32 = 20_000;
+
+fn streams() -> impl Iterator<Item = u32> {
+    (1..2 * FRAMES).step_by(2)
+}
+
+#[test]
+fn t34_rapid_reset() {
+    for fields in [connect(), get()] {
+        flood("rapid reset", true, |flooder| {
+            for stream in streams() {
+                let request = frame(HEADERS, END_HEADERS, stream, &fields);
+                // CANCEL.
+                if !flooder.send(&[request, frame(RST_STREAM, 0, stream, &[0, 0, 0, 8])].concat()) {
+                    break;
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn t34_made_you_reset() {
+    // What a server answers with a reset of its own, an increment that is too large; and one of 0, which ends it all.
+    for increment in [[0, 0, 0, 0], [0x7f, 0xff, 0xff, 0xff]] {
+        flood("made you reset", true, |flooder| {
+            for stream in streams() {
+                let request = frame(HEADERS, END_HEADERS, stream, &connect());
+                if !flooder.send(&[request, frame(WINDOW_UPDATE, 0, stream, &increment)].concat()) {
+                    break;
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn t34_continuation() {
+    let field = field("x-filler", &"x".repeat(120)).repeat(100);
+    for (name, payload) in [("full", &field[..]), ("empty", &[])] {
+        flood(&format!("continuation, {name}"), true, |flooder| {
+            flooder.send(&frame(HEADERS, 0, 1, &connect()));
+            for _ in 0..FRAMES {
+                if !flooder.send(&frame(CONTINUATION, 0, 1, payload)) {
+                    break;
+                }
+            }
+        });
+    }
+}
+
+/// A request with a field of 4,000 bytes that is kept in the table, and then named by a byte each time (RFC 7541 §6.2.1).
+fn named_again(times: usize) -> Vec<u8> {
+    let long = [&[0x40, 8][..], b"x-filler", &[0x7f, 0xa1, 0x1e], &[b'x'; 4_000]].concat();
+    [connect(), long, vec![0xbe; times]].concat()
+}
+
+#[test]
+fn t34_a_field_that_is_named_again_and_again() {
+    // 14 KiB stand for 40 MiB.
+    let block = named_again(10_000);
+    flood("HPACK", true, |flooder| {
+        for stream in streams() {
+            if !flooder.send(&frame(HEADERS, END_HEADERS, stream, &block)) {
+                break;
+            }
+        }
+    });
+}
+
+#[test]
+fn t34_empty_data() {
+    for (name, payload) in [("empty", &[][..]), ("a byte", &[0x89])] {
+        flood(&format!("data, {name}"), true, |flooder| {
+            flooder.send(&frame(HEADERS, END_HEADERS, 1, &connect()));
+            for _ in 0..FRAMES {
+                if !flooder.send(&frame(DATA, 0, 1, payload)) {
+                    break;
+                }
+            }
+            flooder.send(&frame(DATA, END_STREAM, 1, &[]));
+        });
+    }
+}
+
+#[test]
+fn t34_pings_and_settings_whose_answers_are_read_or_not() {
+    for reads in [true, false] {
+        for (name, one) in
+            [("ping", frame(PING, 0, 0, &[7; 8])), ("settings", frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0x40, 0]))]
+        {
+            let many = one.repeat(1_000);
+            flood(&format!("{name}, read: {reads}"), reads, |flooder| {
+                for _ in 0..FRAMES / 100 {
+                    if !flooder.send(&many) {
+                        break;
+                    }
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn t34_sessions_that_are_opened_and_not_read() {
+    // As many streams as there may be, each of which asks for more than its window holds.
+    flood("sessions", false, |flooder| {
+        for stream in streams().take(200) {
+            flooder.send(&frame(HEADERS, END_HEADERS, stream, &connect()));
+            let pings = text(br#"{"type":"ping","data":{},"meta":{"request_id":"1"}}"#).repeat(90);
+            if !flooder.send(&frame(DATA, 0, stream, &pings)) {
+                break;
+            }
+        }
+    });
+}
+
+/// The control of all of these: what they send is what it claims to be, and goes as far as a session.
+#[test]
+fn t34_frames_by_hand_open_a_session_and_end_it() {
+    let server = Server::start(CROWD, OPEN);
+    for fields in [connect(), named_again(2)] {
+        let mut flooder = Flooder::connect(&server, false);
+        flooder.send(&frame(HEADERS, END_HEADERS, 1, &fields));
+        flooder.hears(br#"{"type":"ready""#);
+        flooder.send(&frame(RST_STREAM, 0, 1, &[0, 0, 0, 8]));
+    }
+    let endings = server.endings(2);
+    assert!(endings.iter().all(|ending| ending["http"] == "2" && ending["stage"] == "session"), "{endings:?}");
+    // And a flood is ended by the server: GOAWAY, ENHANCE_YOUR_CALM.
+    let mut flooder = Flooder::connect(&server, false);
+    for stream in streams() {
+        let request = frame(HEADERS, END_HEADERS, stream, &connect());
+        if !flooder.send(&[request, frame(WINDOW_UPDATE, 0, stream, &[0x7f, 0xff, 0xff, 0xff])].concat()) {
+            break;
+        }
+    }
+    flooder.hears(&[7, 0, 0, 0, 0, 0]);
+    flooder.hears(&11_u32.to_be_bytes());
 }

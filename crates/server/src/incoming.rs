@@ -66,6 +66,10 @@ const STREAM_BUFFER: usize = 64 * 1024;
 /// either the connection is ended.
 const RESETS: (usize, usize) = (20, 100);
 
+/// So many streams of a connection wait for the peer's END_STREAM after ours. Firefox sends none, and takes each for
+/// ended: waiting for all of them would use up the streams that there may be.
+const ENDING_STREAMS: usize = 8;
+
 impl Front {
     pub(crate) fn new(listening: Listening) -> Self {
         let Listening { limits, tls, proxies } = listening;
@@ -481,11 +485,13 @@ async fn turn_away(mut io: Corked, refusal: &Refusal) {
 pub(crate) struct Activity {
     open: AtomicUsize,
     since: Mutex<Instant>,
+    /// Streams that wait for the peer's END_STREAM.
+    ending: AtomicUsize,
 }
 
 impl Activity {
     fn new(since: Instant) -> Self {
-        Self { open: AtomicUsize::new(0), since: Mutex::new(since) }
+        Self { open: AtomicUsize::new(0), since: Mutex::new(since), ending: AtomicUsize::new(0) }
     }
 
     /// It goes on: time is counted from now.
@@ -510,7 +516,7 @@ impl Activity {
 
 /// A request that is being answered, or a session in a stream of HTTP/2: while there is one, its connection stands.
 #[derive(Clone, Debug)]
-pub(crate) struct Underway(#[expect(dead_code, reason = "it counts by being there")] Arc<Counted>);
+pub(crate) struct Underway(Arc<Counted>);
 
 #[derive(Debug)]
 struct Counted(Arc<Activity>);
@@ -519,6 +525,25 @@ impl Underway {
     fn new(activity: &Arc<Activity>) -> Self {
         activity.open.fetch_add(1, Ordering::Relaxed);
         Self(Arc::new(Counted(Arc::clone(activity))))
+    }
+}
+
+impl Underway {
+    /// A place among the streams that wait for the peer's END_STREAM, of which there are a few at most.
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        let activity = &self.0.0;
+        let taken = activity.ending.fetch_add(1, Ordering::Relaxed);
+        let ending = Ending(Arc::clone(activity));
+        (taken < ENDING_STREAMS).then_some(ending)
+    }
+}
+
+/// A place among the streams that wait for the peer's END_STREAM.
+pub(crate) struct Ending(Arc<Activity>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.ending.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

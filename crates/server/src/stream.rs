@@ -232,8 +232,10 @@ impl Io {
         let mut io = std::mem::replace(self, Self::Other(Box::new(tokio::io::empty())));
         let rest = async move {
             io.get().shutdown().await?;
-            if let Self::Stream(stream) = &mut io {
-                // Let go of before the peer's END_STREAM, it would be reset.
+            if let Self::Stream(stream) = &mut io
+                && let Some(_place) = stream.1.ending()
+            {
+                // Let go of before the peer's END_STREAM, it is reset (NO_ERROR, RFC 9113 §8.1).
                 tokio::io::copy(&mut stream.0, &mut tokio::io::sink()).await?;
             }
             Ok::<(), io::Error>(())

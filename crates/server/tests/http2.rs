@@ -85,6 +85,24 @@ fn the_stream_ends_only_after_the_peer_s_close() {
     });
 }
 
+/// As Firefox does: to it a stream is over with the server's END_STREAM, and its own never comes.
+#[test]
+fn streams_that_a_client_never_ends_use_up_none_for_those_that_come_after() {
+    let limits = HttpLimits { streams: 20, ..HttpLimits::default() };
+    house_with(Front::Listening(limits.into()), Settings::default(), desk(&Desk::default()), async |house| {
+        let mut http2 = house.http2().await;
+        let mut all = Vec::new();
+        for _ in 0..60 {
+            let (head, mut client) = ask(house, &mut http2, "/nowhere", PAGE).await;
+            assert_eq!(head.get("saywhy-refused"), "not_found");
+            client.last_word().await;
+            // Dropped, it would be reset.
+            all.push(client);
+        }
+        assert!(http2.count(Frame::RST_STREAM) >= 40, "{:?}", http2.frames());
+    });
+}
+
 #[test]
 fn a_program_reads_http() {
     house(Settings::default(), desk(&Desk::default()), async |house| {
@@ -129,6 +147,20 @@ fn what_is_no_handshake_is_refused_in_http() {
         let plain = Request::get("http://app.test/ws").body(()).unwrap();
         assert_eq!(http2.send(plain, true).await.0.status, 426);
         assert_eq!(http2.count(Frame::GOAWAY), 0);
+    });
+}
+
+#[test]
+fn more_fields_than_there_may_be_are_refused() {
+    house(Settings::default(), desk(&Desk::default()), async |house| {
+        let mut http2 = house.http2().await;
+        let long = "x".repeat(20_000);
+        let (head, ..) = http2.send(connect("websocket", "/ws", &[("x-filler", &long)]), false).await;
+        assert_eq!(head.status, 431);
+        // The connection stands.
+        let (head, client) = ask(house, &mut http2, "/ws", PAGE).await;
+        assert_eq!(head.status, 200);
+        client.leave().await;
     });
 }
 
