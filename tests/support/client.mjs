@@ -20,6 +20,9 @@ message_burst = 1000000
 connections_per_address = 10000
 connections_per_identity = 10000
 rooms_per_connection = 10000
+failed_tokens = 0
+replacements = 0
+unauthenticated_per_address = 10000
 `;
 
 /**
