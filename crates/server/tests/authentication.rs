@@ -233,7 +233,7 @@ fn who_brings_no_token_in_time_is_told_so() {
 }
 
 #[test]
-fn so_many_may_be_without_a_token_and_no_more() {
+fn t18_so_many_may_be_without_a_token_and_no_more() {
     let few = Settings { unauthenticated: 2, ..Settings::default() };
     let near = Settings { unauthenticated_per_address: 2, ..Settings::default() };
     for (settings, name) in [(few, "overloaded"), (near, "rate_limited")] {
