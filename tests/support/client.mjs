@@ -25,6 +25,9 @@ address_refusals_per_s = 0
 lingering_per_address = 1000000
 connections_per_identity = 10000
 rooms_per_connection = 10000
+failed_tokens = 0
+replacements = 0
+unauthenticated_per_address = 10000
 `;
 
 /**

@@ -93,6 +93,11 @@ impl Farewell {
         Self::error(TIMEOUT.say("The connection was not ready in time"))
     }
 
+    /// Ends a connection that was let in to bring its token, and did not in time.
+    pub fn without_token() -> Self {
+        Self::error(TIMEOUT.say("No token came in time").detail("reason", "token_missing"))
+    }
+
     /// Adds the private side.
     #[must_use]
     pub fn because(mut self, cause: impl Into<Cause>) -> Self {
@@ -200,6 +205,8 @@ pub struct Session {
     pongs: Vec<u8>,
     ping_due: bool,
     was_ready: bool,
+    /// It is not ready because the peer's token is not there.
+    awaits_token: bool,
     meters: Option<Box<Meters>>,
     errors: Option<Box<Meter>>,
     record: Option<Box<Record>>,
@@ -303,6 +310,7 @@ impl Session {
             pongs: Vec::new(),
             ping_due: false,
             was_ready: false,
+            awaits_token: false,
             meters: None,
             errors: None,
             record: None,
@@ -342,6 +350,11 @@ impl Session {
             self.decoder.set_message_bytes(self.limits.message_bytes);
             self.decoder.allow_compressed();
         }
+    }
+
+    /// Says whether it is the peer's token that the server waits for, so that the peer is told, should it be late.
+    pub fn awaits_token(&mut self, awaits: bool) {
+        self.awaits_token = awaits;
     }
 
     /// The peer may stay until `at`: it is told in time, and may be given longer by another call.
@@ -793,7 +806,8 @@ impl Session {
             return self.violated(Violation::Unfinished, now);
         }
         if self.state == State::Connecting && due(Some(self.started.get() + self.limits.ready)) {
-            return self.close(Farewell::unready(), now);
+            let late = if self.awaits_token { Farewell::without_token() } else { Farewell::unready() };
+            return self.close(late, now);
         }
         let idle = (!self.limits.idle.is_zero()).then(|| self.last_message.get() + self.limits.idle);
         if self.state == State::Open && due(idle) {

@@ -45,9 +45,12 @@ impl Session {
         D: FnOnce(Applicant) -> W + Send,
         W: Future<Output = Result<F, Refusal>> + Send,
     {
+        self.driver().machine().awaits_token(true);
         let mut left = MESSAGES;
         let asked = self.driver().next(|delivery, reply| read(delivery, &mut left, reply));
         let Brought { id, token } = asked.await?;
+        // From here on it is we who are late.
+        self.driver().machine().awaits_token(false);
         let applicant = Applicant { token: Some(token.into()), ..applicant };
         let work = Box::pin(caught(async { decide(applicant).await }));
         let farewell = match self.driver().during(work).await? {

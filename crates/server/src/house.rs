@@ -36,9 +36,9 @@ struct Tables {
     guests: HashMap<Uuid, Guest>,
     addresses: HashMap<IpAddr, usize>,
     /// The connections of each identity.
-    users: HashMap<Box<str>, HashSet<Uuid>>,
+    users: HashMap<Box<str>, Ids>,
     /// Those of each token that has an id.
-    tokens: HashMap<Box<str>, HashSet<Uuid>>,
+    tokens: HashMap<Box<str>, Ids>,
     /// How many were let in.
     sessions: usize,
     revocations: Revocations,
@@ -60,7 +60,7 @@ struct Guest {
     /// It was counted for its identity.
     identified: bool,
     /// It was let in to bring its token, and has not yet.
-    asked: Option<Place>,
+    asked: Option<Box<Place>>,
     /// Its token was revoked before it was let in.
     revoked: bool,
     /// What is known of its token.
@@ -85,7 +85,7 @@ impl Tables {
         let (true, Some(user)) = (connection.settings.one_per_identity, connection.user.get()) else {
             return Ok(Vec::new());
         };
-        let theirs = self.users.get(&**user).into_iter().flatten().filter(|id| **id != connection.id);
+        let theirs = self.users.get(&**user).into_iter().flat_map(Ids::iter).filter(|id| **id != connection.id);
         let sessions = theirs.filter_map(|id| self.guests.get(id)?.session.as_ref());
         let older: Vec<_> = sessions.filter(|other| other.path == connection.path).cloned().map(Outbox).collect();
         if !older.is_empty() {
@@ -168,7 +168,7 @@ impl House {
     pub(crate) fn identify(&self, connection: &Connection, user: &str, limit: usize) -> Result<(), NotTheirs> {
         let mut tables = self.lock();
         let tables = &mut *tables;
-        let count = tables.users.get(user).map(HashSet::len).unwrap_or_default();
+        let count = tables.users.get(user).map_or(0, Ids::len);
         let Some(guest) = tables.guests.get_mut(&connection.id).filter(|guest| !guest.identified) else {
             return Ok(());
         };
@@ -180,7 +180,7 @@ impl House {
             return Err(NotTheirs::Full);
         }
         guest.identified = true;
-        tables.users.entry(user.into()).or_default().insert(connection.id);
+        remember(&mut tables.users, user, connection.id);
         Ok(())
     }
 
@@ -197,7 +197,7 @@ impl House {
         let before = guest.token.replace(held);
         tables.forget_token(connection.id, before);
         if let Some(id) = &token.id {
-            tables.tokens.entry(id.clone()).or_default().insert(connection.id);
+            remember(&mut tables.tokens, id, connection.id);
         }
         true
     }
@@ -212,7 +212,7 @@ impl House {
         };
         tables.revocations.add(revocation, most)?;
         let mut sessions = Vec::new();
-        for id in theirs.into_iter().flatten() {
+        for id in theirs.into_iter().flat_map(Ids::iter) {
             let Some(guest) = tables.guests.get_mut(id) else { continue };
             // One that still waits for the decision is turned away when that is made.
             guest.revoked = true;
@@ -320,19 +320,22 @@ impl Visit {
         let mut tables = self.house.lock();
         tables.sessions += 1;
         let guest = tables.guests.entry(connection.id).or_default();
-        (guest.session, guest.asked) = (Some(Arc::clone(connection)), Some(place));
+        (guest.session, guest.asked) = (Some(Arc::clone(connection)), Some(Box::new(place)));
         Ok(())
     }
 
     /// It has brought its token, and the route lets it stay.
     pub(crate) fn authenticated(&self) -> Result<Vec<Outbox>, NotIn> {
         let mut tables = self.house.lock();
-        let Some(guest) = tables.guests.get_mut(&self.connection.id) else { return Ok(Vec::new()) };
-        if guest.revoked {
+        if tables.guests.get(&self.connection.id).is_some_and(|guest| guest.revoked) {
             return Err(NotIn::Revoked);
         }
-        guest.asked = None;
-        tables.replaced_by(&self.connection)
+        // Until it is sure to stay, nothing can be sent to it.
+        let older = tables.replaced_by(&self.connection)?;
+        if let Some(guest) = tables.guests.get_mut(&self.connection.id) {
+            guest.asked = None;
+        }
+        Ok(older)
     }
 
     /// Gives back what it was counted for. Twice is once.
@@ -375,11 +378,80 @@ impl Drop for Visit {
     }
 }
 
-fn forget(index: &mut HashMap<Box<str>, HashSet<Uuid>>, key: &str, connection: Uuid) {
-    if let Some(all) = index.get_mut(key) {
-        all.remove(&connection);
-        if all.is_empty() {
-            index.remove(key);
+/// The connections under one key. Most often there is one, which takes no room of its own.
+enum Ids {
+    One(Uuid),
+    #[expect(clippy::box_collection, reason = "24 bytes of an identity that has one connection, not 48")]
+    Many(Box<HashSet<Uuid>>),
+}
+
+impl Ids {
+    fn len(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Many(ids) => ids.len(),
         }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Uuid> {
+        let (one, many) = match self {
+            Self::One(id) => (Some(id), None),
+            Self::Many(ids) => (None, Some(ids.iter())),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
+    }
+}
+
+fn remember(index: &mut HashMap<Box<str>, Ids>, key: &str, connection: Uuid) {
+    match index.get_mut(key) {
+        None => drop(index.insert(key.into(), Ids::One(connection))),
+        Some(Ids::Many(ids)) => drop(ids.insert(connection)),
+        Some(one) => *one = Ids::Many(Box::new(one.iter().copied().chain([connection]).collect())),
+    }
+}
+
+fn forget(index: &mut HashMap<Box<str>, Ids>, key: &str, connection: Uuid) {
+    let is_last = match index.get_mut(key) {
+        Some(Ids::One(id)) => *id == connection,
+        Some(Ids::Many(ids)) => {
+            ids.remove(&connection);
+            ids.is_empty()
+        }
+        None => false,
+    };
+    if is_last {
+        index.remove(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_holds_what_is_there_and_nothing_else() {
+        let (a, b, c) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
+        let mut index = HashMap::new();
+        let held = |index: &HashMap<Box<str>, Ids>| {
+            let mut ids: Vec<_> = index.get("x").into_iter().flat_map(Ids::iter).copied().collect();
+            ids.sort();
+            assert_eq!(index.get("x").map_or(0, Ids::len), ids.len());
+            ids
+        };
+        for (id, now) in [(a, vec![a]), (b, vec![a, b]), (b, vec![a, b]), (c, vec![a, b, c])] {
+            remember(&mut index, "x", id);
+            assert_eq!(held(&index), now);
+        }
+        for (id, now) in [(b, vec![a, c]), (b, vec![a, c]), (a, vec![c]), (c, vec![])] {
+            forget(&mut index, "x", id);
+            assert_eq!(held(&index), now);
+        }
+        assert!(index.is_empty());
+        remember(&mut index, "x", a);
+        forget(&mut index, "x", b);
+        assert_eq!(held(&index), [a]);
+        forget(&mut index, "y", a);
+        forget(&mut index, "x", a);
+        assert!(index.is_empty());
     }
 }

@@ -132,7 +132,7 @@ impl TokenKeys {
         let known = self.keys.iter().any(|key| key.fits(algorithm, None));
         Err(match (own || !published.is_empty(), known || self.published.is_some()) {
             (true, _) => TokenFault::Signature.into(),
-            (false, true) if id.is_some() => TokenFault::UnknownKey { id: head.kid }.into(),
+            (false, true) if id.is_some() => TokenFault::UnknownKey { id: head.kid.as_deref().map(short) }.into(),
             (false, _) => TokenFault::algorithm(&head).into(),
         })
     }
@@ -330,20 +330,27 @@ impl TokenFault {
     }
 }
 
+/// What a token may say of its signature (RFC 7518 §3.1, RFC 8037, RFC 8812).
+const ALGORITHMS: [&str; 15] = [
+    "none", "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512",
+    "ES256K", "EdDSA",
+];
+
 /// A token's own words, no longer than a name is.
 fn short(words: &str) -> String {
     words.chars().take(64).collect()
 }
 
-/// Without a word of the token but the names of its algorithm and its key.
+/// For the log, and so without a word of the token: its algorithm only where that is a name that there is.
 impl fmt::Display for TokenFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed(what) => f.write_str(what),
-            Self::Algorithm { found } => write!(f, "there is no key for its algorithm {found:?}"),
-            Self::UnknownKey { id } => {
-                write!(f, "there is no key {:?}", short(id.as_deref().unwrap_or_default()))
-            }
+            Self::Algorithm { found } => match ALGORITHMS.iter().find(|name| found == *name) {
+                Some(name) => write!(f, "there is no key for its algorithm {name}"),
+                None => f.write_str("there is no such algorithm as it says"),
+            },
+            Self::UnknownKey { .. } => f.write_str("it names a key that is not there"),
             Self::Signature => f.write_str("it was signed with another key, or changed afterwards"),
             Self::NotYet { from } => write!(f, "it is not valid before {from}"),
             Self::Issuer { .. } => f.write_str("it is of another issuer"),

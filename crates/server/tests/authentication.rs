@@ -225,14 +225,15 @@ fn who_brings_no_token_in_time_is_told_so() {
     with_doors(Settings { limits: Arc::new(limits), ..Settings::default() }, async |house, _| {
         let mut client = asked(house).await;
         let word = client.last_word().await;
-        assert_eq!((word.code, &word.error["data"]["name"]), (3008, &json!("timeout")));
+        assert_eq!((word.code, &*word.reason), (3008, "No token came in time"));
+        assert_eq!(word.error["data"]["details"]["reason"], "token_missing");
         let ending = house.ending().await;
         assert_eq!((ending.get("stage"), ending.get("cause")), ("admission", "timeout"));
     });
 }
 
 #[test]
-fn so_many_may_be_without_a_token_and_no_more() {
+fn t18_so_many_may_be_without_a_token_and_no_more() {
     let few = Settings { unauthenticated: 2, ..Settings::default() };
     let near = Settings { unauthenticated_per_address: 2, ..Settings::default() };
     for (settings, name) in [(few, "overloaded"), (near, "rate_limited")] {

@@ -61,6 +61,8 @@ async fn verdict(keys: &TokenKeys, token: &str) -> String {
 
 const OTHER_KEY: &str = "it was signed with another key, or changed afterwards";
 
+const NO_SUCH_KEY: &str = "it names a key that is not there";
+
 // ---- one key, one algorithm ---------------------------------------------------------------------------------------
 
 #[test]
@@ -72,7 +74,7 @@ fn each_algorithm_takes_what_was_signed_by_it_and_nothing_else() {
                 let expected = if other == algorithm {
                     "alice".to_owned()
                 } else {
-                    format!("there is no key for its algorithm {:?}", other.name())
+                    format!("there is no key for its algorithm {other}")
                 };
                 assert_eq!(verdict(&keys, &signed(other, private, &good())).await, expected, "{other} for {algorithm}");
             }
@@ -88,7 +90,7 @@ fn an_hs256_token_signed_with_the_public_key_is_refused() {
             let keys = TokenKeys::none().key(TokenKey::read(*algorithm, public).unwrap());
             for secret in [public.as_bytes(), public.trim_end().as_bytes()] {
                 let forged = TokenSigner::hs256(secret).sign(&good()).unwrap();
-                assert_eq!(verdict(&keys, &forged).await, "there is no key for its algorithm \"HS256\"");
+                assert_eq!(verdict(&keys, &forged).await, "there is no key for its algorithm HS256");
                 // Negative control: with that secret, it would be a good token.
                 assert_eq!(verdict(&TokenKeys::hs256(secret), &forged).await, "alice");
             }
@@ -106,8 +108,9 @@ fn a_token_without_a_signature_is_refused_however_it_is_written() {
         for alg in ["none", "None", "NONE", "nOnE", "", "HS512", "PS256", "RS1"] {
             for signature in ["", "AAAA"] {
                 let verdict = verdict(&keys, &unsigned(json!({ "alg": alg }), signature)).await;
-                let none = format!("there is no key for its algorithm {alg:?}");
-                assert!(verdict == none || verdict == "it has no signature", "{alg}: {verdict}");
+                let none = format!("there is no key for its algorithm {alg}");
+                let unknown = "there is no such algorithm as it says";
+                assert!([&*none, unknown, "it has no signature"].contains(&&*verdict), "{alg}: {verdict}");
             }
         }
         for alg in ["HS256", "RS256", "ES256", "EdDSA"] {
@@ -157,12 +160,12 @@ fn of_several_keys_the_one_that_is_named_is_taken() {
         assert_eq!(verdict(&keys, &named(Rs256, RSA.0, "old")).await, "alice");
         assert_eq!(verdict(&keys, &named(Rs256, RSA_OTHER.0, "new")).await, "alice");
         assert_eq!(verdict(&keys, &named(Rs256, RSA.0, "new")).await, OTHER_KEY);
-        assert_eq!(verdict(&keys, &named(Rs256, RSA.0, "lost")).await, "there is no key \"lost\"");
+        assert_eq!(verdict(&keys, &named(Rs256, RSA.0, "lost")).await, NO_SUCH_KEY);
         // Without a name all are tried; a key without a name is for tokens of every name.
         assert_eq!(verdict(&keys, &signed(Rs256, RSA.0, &good())).await, "alice");
         assert_eq!(verdict(&keys, &signed(Rs256, RSA_OTHER.0, &good())).await, "alice");
         assert_eq!(verdict(&keys, &named(Hs256, SECRET, "whatever")).await, "alice");
-        assert_eq!(verdict(&keys, &signed(Es256, EC.0, &good())).await, "there is no key for its algorithm \"ES256\"");
+        assert_eq!(verdict(&keys, &signed(Es256, EC.0, &good())).await, "there is no key for its algorithm ES256");
     });
 }
 
@@ -363,10 +366,10 @@ fn a_key_that_is_new_is_found_and_one_that_is_gone_is_forgotten() {
         let keys = publisher.keys(|_| {});
         let (old, new) = (named(Rs256, RSA.0, "one"), named(Rs256, RSA_OTHER.0, "two"));
         assert_eq!(verdict(&keys, &old).await, "alice");
-        assert_eq!(verdict(&keys, &new).await, "there is no key \"two\"");
+        assert_eq!(verdict(&keys, &new).await, NO_SUCH_KEY);
         publisher.publishes(&[jwk(Rs256, RSA_OTHER.1, "two")]);
         assert_eq!(verdict(&keys, &new).await, "alice");
-        assert_eq!(verdict(&keys, &old).await, "there is no key \"one\"");
+        assert_eq!(verdict(&keys, &old).await, NO_SUCH_KEY);
     });
 }
 
@@ -379,7 +382,7 @@ fn an_unknown_key_is_looked_for_once_in_a_while_only() {
         assert_eq!(verdict(&keys, &named(Rs256, RSA.0, "one")).await, "alice");
         for n in 0..100 {
             let stranger = named(Rs256, RSA_OTHER.0, &format!("stranger {n}"));
-            assert!(verdict(&keys, &stranger).await.starts_with("there is no key \"stranger"));
+            assert_eq!(verdict(&keys, &stranger).await, NO_SUCH_KEY);
         }
         assert_eq!(publisher.asked(), 1);
     });
