@@ -57,9 +57,11 @@ const H2: &[u8] = b"h2";
 /// For how long, and how much, a connection is read whose request came too late: an RST would lose it the answer.
 const LATE_READ: (Duration, u64) = (Duration::from_secs(1), 64 * 1024);
 
-/// What one session may send before it is read. With it, and as many streams as there may be, no session can use up what
-/// the others of its connection need.
+/// What one session may send before it is read. A connection may as many times as it may have streams, so that no session
+/// can use up what the others need.
 const STREAM_WINDOW: u32 = 32 * 1024;
+/// What a connection may send at least, which is where HTTP/2 begins (RFC 9113 §6.9.2), and at most.
+const CONNECTION_WINDOW: (u32, u32) = (64 * 1024, 16 * 1024 * 1024);
 /// What hyper keeps to be written for one stream.
 const STREAM_BUFFER: usize = 64 * 1024;
 /// Streams that were reset before we looked at them (CVE-2023-44487), and that we reset ourselves (CVE-2025-8671): past
@@ -336,7 +338,8 @@ async fn http2<S>(
     http.max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX));
     http.max_pending_accept_reset_streams(RESETS.0).max_local_error_reset_streams(RESETS.1);
     http.initial_stream_window_size(STREAM_WINDOW).max_send_buf_size(STREAM_BUFFER);
-    http.initial_connection_window_size(STREAM_WINDOW.saturating_mul(limits.streams).clamp(1 << 16, 1 << 24));
+    let (least, most) = CONNECTION_WINDOW;
+    http.initial_connection_window_size(STREAM_WINDOW.saturating_mul(limits.streams).clamp(least, most));
     let watched = Arc::clone(&activity);
     let answer = service_fn(move |request| answer(&front.proxies, source, &watched, &service, request));
     let mut connection = pin!(http.serve_connection(TokioIo::new(Corked::new(wire, early)), answer));
