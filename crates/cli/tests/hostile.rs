@@ -27,6 +27,8 @@ const CROWD: &str = "
     connections_per_address = 10_000
     address_connects_per_s = 0
     address_refusals_per_s = 0
+    failed_tokens = 0
+    waiting_per_address = 10_000
     lingering_per_address = 10_000
 ";
 const OPEN: &str = "token = 'none'";

@@ -192,9 +192,11 @@ impl House {
         if tables.revocations.cover(token, seconds_now()) {
             return false;
         }
-        let held = Box::new(Held { id: token.id.clone(), issued: token.issued });
+        // Most say neither, and take no room for it.
+        let says_something = token.id.is_some() || token.issued.is_some();
+        let held = says_something.then(|| Box::new(Held { id: token.id.clone(), issued: token.issued }));
         let Some(guest) = tables.guests.get_mut(&connection.id) else { return true };
-        let before = guest.token.replace(held);
+        let before = std::mem::replace(&mut guest.token, held);
         tables.forget_token(connection.id, before);
         if let Some(id) = &token.id {
             remember(&mut tables.tokens, id, connection.id);

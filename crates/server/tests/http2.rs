@@ -89,7 +89,7 @@ fn the_stream_ends_only_after_the_peer_s_close() {
 #[test]
 fn streams_that_a_client_never_ends_use_up_none_for_those_that_come_after() {
     let limits = HttpLimits { streams: 20, ..HttpLimits::default() };
-    house_with(Front::Listening(limits.into()), Settings::default(), desk(&Desk::default()), async |house| {
+    house_with(Front::Listening(limits.into()), tireless(), desk(&Desk::default()), async |house| {
         let mut http2 = house.http2().await;
         let mut all = Vec::new();
         for _ in 0..60 {

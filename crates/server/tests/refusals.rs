@@ -88,8 +88,7 @@ fn every_row_in_every_dialect_is_a_message_and_a_close() {
 /// A thread that reads as soon as there is anything sees all of it, or it was not one write.
 #[test]
 fn the_101_the_message_and_the_close_leave_in_one_write() {
-    let settings = Settings { refusals_per_address: Rate::NONE, ..Settings::default() };
-    house(settings, refusing(), async |house| {
+    house(tireless(), refusing(), async |house| {
         let addr = house.addr;
         for _ in 0..100 {
             house.another();

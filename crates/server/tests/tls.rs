@@ -118,7 +118,7 @@ fn whoever_ends_without_a_close_notify_is_lost_like_anyone() {
 #[test]
 fn the_101_the_message_and_the_close_leave_in_one_write() {
     let certificate = Certificate::new();
-    house_with(front(&certificate), Settings::default(), desk(&Desk::default()), async |house| {
+    house_with(front(&certificate), tireless(), desk(&Desk::default()), async |house| {
         for _ in 0..50 {
             let mut client = ask(house, &certificate, "/nowhere", PAGE).await;
             client.fill().await.unwrap();

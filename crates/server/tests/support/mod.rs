@@ -21,7 +21,7 @@ pub use tls::Certificate;
 
 use axum::Router;
 use operator::Counters;
-use saywhy::{Gate, Listening, Settings};
+use saywhy::{Gate, Listening, Rate, Settings};
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -256,6 +256,16 @@ pub fn handshake(target: &str, headers: &[(&str, &str)]) -> String {
         request.push_str(&format!("{name}: {value}\r\n"));
     }
     request + "\r\n"
+}
+
+/// Without limits on those who come, and are refused, again and again from one address.
+pub fn tireless() -> Settings {
+    Settings {
+        connects_per_address: Rate::NONE,
+        refusals_per_address: Rate::NONE,
+        failed_tokens: 0,
+        ..Settings::default()
+    }
 }
 
 /// Limits with some of them changed.
