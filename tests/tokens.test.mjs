@@ -25,6 +25,40 @@ async function first(server, token, options = {}) {
   return session;
 }
 
+describe("the application's check", limit, () => {
+  test("it is asked last, over HTTP, and its no is the client's", async (t) => {
+    const asked = [];
+    let status = 204;
+    const application = createServer(async (request, response) => {
+      let body = "";
+      for await (const some of request) body += some;
+      asked.push([request.method, request.url, JSON.parse(body)]);
+      response.writeHead(status, { "retry-after": "3" }).end("not for the client");
+    });
+    await new Promise((resolve) => application.listen(0, "127.0.0.1", resolve));
+    t.after(() => application.close());
+    const url = `http://127.0.0.1:${application.address().port}/admit`;
+    const config = `[[route]]\npath = "/ws"\nrooms = {}\ntoken_in_first_message = true\n[route.check]\nurl = "${url}"\n`;
+    const server = await serve(t, { config });
+    const alice = await server.open("alice");
+    assert.deepEqual(asked.splice(0), [["POST", "/admit", { connection_id: alice.id, path: "/ws", user: "alice", address: "127.0.0.1" }]]);
+    await alice.close(1000);
+    const asks = await first(server, await server.mint("bob"));
+    await asks.take("ready");
+    assert.equal(asked.splice(0)[0][2].user, "bob");
+    await asks.close(1000);
+    status = 503;
+    const refused = server.connect({ token: await server.mint("alice") });
+    const { name, retry_after_ms, details } = (await refused.take("error")).data;
+    assert.equal((await refused.closed).code, 1013);
+    assert.deepEqual([name, retry_after_ms, details], ["overloaded", 3000, { http_status: 503, source: "application" }]);
+    // Who has no token is asked about by nobody.
+    asked.length = 0;
+    await server.connect({ token: "nonsense" }).closed;
+    assert.deepEqual(asked, []);
+  });
+});
+
 describe("the first message", limit, () => {
   test("a token in it opens the session, and renews it", async (t) => {
     const server = await serve(t, { config: ASKS });

@@ -25,7 +25,7 @@ pub(crate) use problem::{Failure, Report, escape, render};
 pub(crate) use read::read;
 pub(crate) use rules::token_key;
 pub(crate) use schema::schema;
-pub(crate) use values::{Complaint, JwksUrl, Network, Origin, RoomName, RoutePath, Secret, Upstream};
+pub(crate) use values::{Complaint, HttpUrl, JwksUrl, Network, Origin, RoomName, RoutePath, Secret, Upstream};
 
 use clap::ValueEnum;
 use saywhy_codes::{Catalogue, Dialect};
@@ -575,6 +575,8 @@ pub(crate) struct Route {
     pub(crate) one_per_identity: bool,
     /// Compression of messages (permessage-deflate), for clients that offer it. Without this table there is none.
     pub(crate) compression: Option<Compression>,
+    /// The application's own check, asked over HTTP after all others. Without this table there is none.
+    pub(crate) check: Option<Check>,
     /// Limits of this route's own.
     #[serde(default)]
     #[schemars(transform = schema::inherited)]
@@ -598,6 +600,7 @@ impl Route {
             token_in_first_message: false,
             one_per_identity: false,
             compression: None,
+            check: None,
             limits: limits.clone(),
         })
     }
@@ -635,6 +638,31 @@ impl Default for Compression {
     fn default() -> Self {
         Self { context_takeover: false, window_bits: 15, level: 6, min_bytes: 256 }
     }
+}
+
+/// Who is asked whether a connection may come in: a POST with `connection_id`, `path`, and where they are known `user` and
+/// `address`, in JSON. Any 2xx lets it in; a 4xx or a 5xx refuses it, after the time that a `Retry-After` asks for.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(crate) struct Check {
+    /// Where to ask.
+    #[schemars(extend("x-client-sees" = "bad_gateway"))]
+    pub(crate) url: HttpUrl,
+    /// How long to wait for the answer.
+    #[serde(default = "check_timeout_ms")]
+    #[schemars(range(min = 10, max = 60_000), extend("default" = 2_000, "x-client-sees" = "gateway_timeout"))]
+    pub(crate) timeout_ms: u32,
+    /// Questions at once.
+    #[serde(default = "check_at_once")]
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = 256, "x-client-sees" = "overloaded"))]
+    pub(crate) at_once: u32,
+}
+
+fn check_timeout_ms() -> u32 {
+    2_000
+}
+
+fn check_at_once() -> u32 {
+    256
 }
 
 /// The rooms of a route.

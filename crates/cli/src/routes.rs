@@ -6,12 +6,13 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::any;
 use saywhy::{
-    Admission, Applicant, Compression, DrainPlan, ForwardedHeader, Gate, HttpLimits, Limits, Origin, Proxies, Rate,
-    Refusal, RefusalForm, Session, Settings, TokenKeys,
+    Admission, Applicant, Check, Compression, DrainPlan, ForwardedHeader, Gate, HttpLimits, Limits, Origin, Proxies,
+    Rate, Refusal, RefusalForm, Session, Settings, TokenKeys,
 };
 use saywhy_rooms::broker::{Broker as _, MemoryBroker, MemoryLimits};
 use saywhy_rooms::{Authenticate, Claims, Create, Member, Permission, Rooms, RoomsSettings};
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
@@ -32,6 +33,8 @@ struct Door {
     /// Who brings no token may do so in the first message.
     asks: bool,
     authenticate: Authenticate,
+    /// The application's own word.
+    check: Option<Check>,
 }
 
 /// Anyone's claims where no token is asked for are good for this long.
@@ -39,7 +42,15 @@ const GUEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl Served {
     /// A route of the configuration, behind a gate of `house`.
-    pub(crate) async fn new(route: &config::Route, policy: TokenPolicy, keys: &Arc<TokenKeys>, house: &Gate) -> Self {
+    ///
+    /// # Errors
+    /// When its check is to be asked over TLS, and the machine has no certificates to trust.
+    pub(crate) async fn new(
+        route: &config::Route,
+        policy: TokenPolicy,
+        keys: &Arc<TokenKeys>,
+        house: &Gate,
+    ) -> io::Result<Self> {
         let Target::Rooms(settings) = &route.target else {
             unreachable!("a configuration with upstreams is not served: Config::unservable says so")
         };
@@ -47,8 +58,9 @@ impl Served {
         let rooms = rooms(settings, route).await;
         let authenticate = authenticate(Arc::clone(keys), gate.clone());
         let asks = route.token_in_first_message;
-        let door = Door { rooms: rooms.clone(), keys: Arc::clone(keys), policy, asks, authenticate };
-        Self { path: route.path.to_string(), gate, rooms, door: Arc::new(door) }
+        let check = route.check.as_ref().map(check).transpose()?;
+        let door = Door { rooms: rooms.clone(), keys: Arc::clone(keys), policy, asks, authenticate, check };
+        Ok(Self { path: route.path.to_string(), gate, rooms, door: Arc::new(door) })
     }
 
     /// Its path and everything below.
@@ -84,8 +96,16 @@ impl Door {
             }
             (TokenPolicy::Required | TokenPolicy::Optional, _) => applicant.authenticate::<Claims>(&self.keys).await?,
         };
+        if let Some(check) = &self.check {
+            check.ask(applicant).await?;
+        }
         Ok(self.rooms.member(claims, Arc::clone(&self.authenticate)))
     }
+}
+
+fn check(check: &config::Check) -> io::Result<Check> {
+    let url = check.url.parse().map_err(io::Error::other)?;
+    Check::new(url, Duration::from_millis(check.timeout_ms.into()), check.at_once as usize)
 }
 
 /// Someone without a token: may take part, and manage nothing.

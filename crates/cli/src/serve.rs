@@ -76,7 +76,13 @@ async fn serve(config: &Config) -> ExitCode {
             Err(error) => return failed("failed to listen for signals", &error, "is the machine out of open files?"),
         }
     }
-    let server = Server::new(config, tls, keys, metrics).await;
+    let server = match Server::new(config, tls, keys, metrics).await {
+        Ok(server) => server,
+        Err(error) => {
+            let (_, hint) = keys::NO_CERTIFICATES;
+            return failed("failed to find certificates to trust, for the check of a route", &error, hint);
+        }
+    };
     match server.announce(&listener, api_listener.as_ref()) {
         Ok(()) => {}
         // Whoever started us does not read what we say; we serve all the same.
@@ -103,12 +109,12 @@ impl<'a> Server<'a> {
         tls: Option<Tls>,
         (keys, signer): (TokenKeys, TokenSigner),
         metrics: PrometheusHandle,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let house = routes::house(config);
         let (keys, signer) = (Arc::new(keys), Arc::new(signer));
         let mut served = Vec::new();
         for route in &config.routes {
-            served.push(Served::new(route, config.token_policy(route), &keys, &house).await);
+            served.push(Served::new(route, config.token_policy(route), &keys, &house).await?);
         }
         if config.is_development() {
             dev::furnish(&served).await;
@@ -116,7 +122,7 @@ impl<'a> Server<'a> {
         let configured = config.api.as_ref().and_then(|api| api.key.as_ref());
         let api_key = configured.map_or_else(dev::secret, |key| key.expose().to_owned());
         let catalogue = Arc::new(config.catalogue.clone());
-        Self { config, tls, house, routes: served, signer, catalogue, api_key, metrics }
+        Ok(Self { config, tls, house, routes: served, signer, catalogue, api_key, metrics })
     }
 
     /// Data on standard output, one `key value` per line, for scripts; talk on standard error, for people.

@@ -218,7 +218,7 @@ fn schema() -> Value {
 }
 
 /// The tables in the order in which one meets them.
-const TABLES: [&str; 15] = [
+const TABLES: [&str; 16] = [
     "",
     "[tls]",
     "[proxies]",
@@ -232,6 +232,7 @@ const TABLES: [&str; 15] = [
     "[route.rooms]",
     "[route.rooms.history]",
     "[route.compression]",
+    "[route.check]",
     "[[error]]",
     "[[dialect]]",
 ];
@@ -316,6 +317,7 @@ fn format(schema: &Value) -> &'static str {
         Some("network") => "networks, such as `10.0.0.0/8`",
         Some("path") => "path",
         Some("jwks-url") => "`https://` URL",
+        Some("http-url") => "`http://` or `https://` URL",
         Some("upstream") => "`ws://` or `wss://` URL",
         Some("room") => "names",
         Some("dialect-name") => "1 to 64 of `a-z0-9-_`",

@@ -661,27 +661,17 @@ fn t13_extension_parameters_out_of_range_are_declined() {
 // ---- handshakes -----------------------------------------------------------------------------------------------
 
 #[test]
-fn t15_a_head_that_comes_one_byte_at_a_time_costs_what_it_is_and_is_gone_at_the_deadline() {
+fn t15_a_head_may_come_one_byte_at_a_time_and_is_gone_at_the_deadline() {
     let server = Server::start(&format!("{CROWD}\nhandshake_ms = 3_000"), OPEN);
-    let head_of = |fillers| request(&format!("X-Filler: {}\r\n", "x".repeat(150)).repeat(fillers));
-    let cost = |head: &str| {
-        let before = server.cpu();
-        for _ in 0..60 {
-            let mut peer = Peer::connect(server.at);
-            for byte in head.as_bytes() {
-                peer.send(&[*byte]);
-            }
-            assert!(peer.head().starts_with("HTTP/1.1 101 "));
-            peer.leave();
-        }
-        server.cpu() - before
-    };
-    let head = head_of(90);
+    let head = request(&format!("X-Filler: {}\r\n", "x".repeat(150)).repeat(90));
     assert!((14 * 1024..16 * 1024).contains(&head.len()));
-    // Twice as long is twice the work, and not four times: nothing is read again from its beginning.
-    let (half, whole) = (cost(&head_of(45)), cost(&head));
-    eprintln!("t15: {half:?} for half as much, {whole:?}");
-    assert!(whole < half * 3, "{half:?} for half as much, {whole:?}");
+    // That no byte of it is looked at twice, `incoming.rs` tests by itself.
+    let mut peer = Peer::connect(server.at);
+    for byte in head.as_bytes() {
+        peer.send(&[*byte]);
+    }
+    assert!(peer.head().starts_with("HTTP/1.1 101 "));
+    peer.leave();
 
     server.forget_peak();
     let before = server.memory();

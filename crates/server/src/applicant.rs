@@ -37,6 +37,11 @@ impl Applicant {
         self.token.as_deref()
     }
 
+    /// Whose connection it is, once that was said.
+    pub fn user(&self) -> Option<&str> {
+        self.connection.user.get().map(|user| &**user)
+    }
+
     /// The path that was asked for, without its query.
     pub fn path(&self) -> &str {
         &self.connection.path

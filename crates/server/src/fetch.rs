@@ -2,8 +2,9 @@
 //! nobody is asked but whom the operator named.
 
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::uri::Scheme;
-use http::{Request, StatusCode, Uri};
+use http::{HeaderMap, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -69,6 +70,25 @@ impl Fetch {
         let request = request.map_err(FetchError::Request)?;
         let answer = timeout(limits.time, self.send(request, limits.bytes));
         answer.await.unwrap_or(Err(FetchError::TooLate(limits.time)))
+    }
+
+    /// What becomes of a question in JSON: the status, and the headers beside it.
+    pub(crate) async fn post(
+        &self,
+        uri: &Uri,
+        json: String,
+        limits: FetchLimits,
+    ) -> Result<(StatusCode, HeaderMap), FetchError> {
+        let request = Request::post(uri).header(CONTENT_TYPE, "application/json").body(Full::from(json));
+        let request = request.map_err(FetchError::Request)?;
+        let asked = async {
+            let response = self.client.request(request).await.map_err(FetchError::Connection)?;
+            let (answer, body) = response.into_parts();
+            // The answer is known. With all of its body the connection can be used again; else it ends here.
+            drop(Limited::new(body, limits.bytes).collect().await);
+            Ok((answer.status, answer.headers))
+        };
+        timeout(limits.time, asked).await.unwrap_or(Err(FetchError::TooLate(limits.time)))
     }
 
     async fn send(&self, request: Request<Full<Bytes>>, most: usize) -> Result<Bytes, FetchError> {

@@ -252,14 +252,17 @@ async fn whole_head(
     }
 }
 
-/// Whether the head has ended, from `seen` on: with an empty line (RFC 9112 §2.1), the bare LF of §2.2 included.
+/// Whether the head has ended: with an empty line (RFC 9112 §2.1), the bare LF of §2.2 included. What was `seen` before is
+/// not looked at again, but for the end that may have begun there.
 fn has_empty_line(head: &[u8], seen: &mut usize) -> bool {
-    // The end may have begun with the last three bytes.
-    let from = seen.saturating_sub(3);
+    let from = seen.saturating_sub(END_BEGUN);
     *seen = head.len();
     let new = head.get(from..).unwrap_or_default();
     new.windows(2).any(|two| two == b"\n\n") || new.windows(3).any(|three| three == b"\n\r\n")
 }
+
+/// As much of an empty line as can be there before its last byte.
+const END_BEGUN: usize = 2;
 
 /// Appends what there is, of which nothing is reserved before it is there.
 async fn read_some(mut from: Pin<&mut dyn Duplex>, to: &mut Vec<u8>) -> io::Result<usize> {
@@ -554,5 +557,36 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.0.touch();
         self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_ends_with_an_empty_line_wherever_it_is_cut() {
+        for (head, end) in [("GET / HTTP/1.1\r\nHost: a\r\n\r\nmore", 27), ("GET / HTTP/1.1\nHost: a\n\n", 24)] {
+            for step in 1..=head.len() {
+                let (mut seen, mut read) = (0, 0);
+                let ended = loop {
+                    if has_empty_line(&head.as_bytes()[..read], &mut seen) {
+                        break read;
+                    }
+                    assert!(read < head.len(), "{head:?} in steps of {step} has no end");
+                    read = head.len().min(read + step);
+                };
+                assert!((end..end + step).contains(&ended), "{head:?} in steps of {step}: {ended}");
+            }
+        }
+    }
+
+    #[test]
+    fn t15_nothing_is_looked_at_twice_but_the_beginning_of_an_end() {
+        // An empty line that was passed over before is not found again.
+        let head = b"a\r\n\r\nbcdef";
+        let mut seen = 7;
+        assert!(!has_empty_line(head, &mut seen));
+        assert_eq!(seen, head.len());
     }
 }

@@ -37,6 +37,7 @@ mod admission;
 mod applicant;
 mod asking;
 mod buffers;
+mod check;
 mod clock;
 mod closing;
 mod connection;
@@ -69,6 +70,7 @@ mod transport;
 
 pub use admission::Admission;
 pub use applicant::Applicant;
+pub use check::Check;
 pub use drain::{DrainPlan, Drained};
 pub use failure::{Explain, Failure};
 pub use gate::{Gate, Gated, PeerAddr};

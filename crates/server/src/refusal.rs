@@ -71,12 +71,8 @@ impl Refusal {
         if !(status.is_redirection() || status.is_client_error() || status.is_server_error()) {
             return None;
         }
-        let error = Catalogue::by_http_status(status.as_u16()).message();
-        let error = match retry_after(response.headers()) {
-            Some(delay) => error.retry_after(delay, delay / 2),
-            None => error,
-        };
-        let refusal = Self::new(error).because(format!("the route answered {status}"));
+        let refusal =
+            Self::new(said_in_http(status, response.headers())).because(format!("the route answered {status}"));
         // A redirection has nowhere to lead a WebSocket: it is a mistake of the request.
         Some(if status.is_redirection() { refusal } else { refusal.status(status) })
     }
@@ -153,6 +149,15 @@ impl IntoResponse for Refusal {
         // For the gate in front, which knows who reads it.
         response.extensions_mut().insert(Arc::new(self));
         response
+    }
+}
+
+/// The error that somebody else's refusal in HTTP stands for.
+pub(crate) fn said_in_http(status: StatusCode, headers: &HeaderMap) -> ErrorMessage {
+    let error = Catalogue::by_http_status(status.as_u16()).message();
+    match retry_after(headers) {
+        Some(delay) => error.retry_after(delay, delay / 2),
+        None => error,
     }
 }
 

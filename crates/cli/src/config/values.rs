@@ -53,6 +53,7 @@ pub(super) const FORMATS: &[(&str, Check)] = &[
     ("path", path),
     ("upstream", upstream),
     ("jwks-url", jwks_url),
+    ("http-url", http_url),
     ("room", room),
     ("dialect-name", dialect_name),
     ("public-text", public_text),
@@ -119,6 +120,10 @@ checked_text! {
 checked_text! {
     /// Where keys are published.
     JwksUrl, "jwks-url", jwks_url
+}
+checked_text! {
+    /// Where somebody is asked over HTTP.
+    HttpUrl, "http-url", http_url
 }
 
 impl RoomName {
@@ -250,18 +255,27 @@ fn jwks_url(text: &str) -> Result<(), Complaint> {
         "keys are at `https://host[:port]/path`, or at `http://` on this machine: who is in between could give out keys of its own",
         "for example `https://login.example/.well-known/jwks.json`",
     );
-    expect(text, normal_jwks_url(text), complaint)
+    expect(text, normal_http_url(text, false), complaint)
 }
 
-fn normal_jwks_url(text: &str) -> Option<String> {
-    let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));
+fn http_url(text: &str) -> Result<(), Complaint> {
+    let complaint = Complaint::new(
+        "whom to ask is at `http://host[:port]/path` or `https://host[:port]/path`",
+        "for example `http://127.0.0.1:9000/admit`",
+    );
+    expect(text, normal_http_url(text, true), complaint)
+}
+
+/// Without TLS only where it leaves this machine no more than `anywhere` allows.
+fn normal_http_url(text: &str, anywhere: bool) -> Option<String> {
+    let (scheme, rest) = text.split_once("://").unwrap_or((if anywhere { "http" } else { "https" }, text));
     let rest = rest.split('#').next()?;
     let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     let (host, port) = host_and_port(authority.rsplit('@').next()?)?;
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let here = host == "localhost" || bare.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
     let scheme = match scheme.to_ascii_lowercase().as_str() {
-        "http" if here => "http",
+        "http" if here || anywhere => "http",
         "http" | "https" => "https",
         _ => return None,
     };
@@ -437,6 +451,20 @@ mod tests {
                 ("redis://back", None),
                 ("ws://", None),
                 ("ws://back/a b", None),
+            ],
+        );
+    }
+
+    #[test]
+    fn whom_to_ask() {
+        table(
+            http_url,
+            &["http://back:9000/admit", "https://back/admit?key=x", "http://[::1]:9000/"],
+            &[
+                ("back:9000/admit", Some("http://back:9000/admit")),
+                ("ws://back/admit", None),
+                ("http://back", None),
+                ("http://me:pw@back/admit", Some("http://back/admit")),
             ],
         );
     }
