@@ -47,7 +47,6 @@ type Door = Arc<Mutex<Option<Arc<Check>>>>;
 
 fn door(door: &Door) -> Router {
     let door = Arc::clone(door);
-    #[expect(clippy::redundant_closure, reason = "of any lifetime, which only a closure is")]
     let enter = async move |admission: Admission| {
         admission.identify("alice")?;
         let check = door.lock().unwrap().clone().unwrap();
