@@ -24,6 +24,7 @@ const CROWD: &str = "
     address_refusals_per_s = 0
     failed_tokens = 0
     lingering_per_address = 1_000_000
+    unauthenticated_per_address = 1_000_000
     waiting = 1_000_000
     waiting_per_address = 1_000_000
 ";
@@ -140,16 +141,20 @@ fn t17_the_count_of_descriptors_sees_a_connection() {
 fn t18_peers_that_stall_cost_little_and_are_gone_at_their_deadline() {
     let size = crowd(800);
     let head = request("");
-    let stages: [(&str, &[u8]); 4] = [
+    let asks = "token = 'required'\ntoken_in_first_message = true";
+    let stages: [(&str, &[u8]); 6] = [
         ("no byte", b""),
         ("half a request line", &head.as_bytes()[..6]),
         ("half of the headers", &head.as_bytes()[..head.len() / 2]),
         ("all but the last byte", &head.as_bytes()[..head.len() - 1]),
+        ("no first message", head.as_bytes()),
+        ("half of a first message", &[head.as_bytes(), &text(&ping(60))[..30]].concat()),
     ];
     for (what, bytes) in stages {
         // Enough for all of them to be there together.
-        let server = Server::start(&format!("{CROWD}\nhandshake_ms = {}", 3_000 + size), OPEN);
-        Peer::ready(&server).leave();
+        let route = if bytes.len() < head.len() { OPEN } else { asks };
+        let server = Server::start(&format!("{CROWD}\nhandshake_ms = {}", 3_000 + size), route);
+        Peer::connect(server.at).ends_after(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         let before = server.memory();
         let mut stalled: Vec<_> = (0..size).map(|_| Peer::connect(server.at)).collect();
         stalled.iter_mut().for_each(|peer| peer.send(bytes));
@@ -159,7 +164,10 @@ fn t18_peers_that_stall_cost_little_and_are_gone_at_their_deadline() {
         eprintln!("t18: {what}: {each} bytes for each of {size}");
         assert!(each <= 16 * KIB, "{what}: {each} bytes each");
         // Nobody else notices.
-        Peer::ready(&server).leave();
+        Peer::connect(server.at).ends_after(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        if route == OPEN {
+            Peer::ready(&server).leave();
+        }
         let gone = Instant::now();
         stalled.iter_mut().for_each(Peer::ends);
         eprintln!("t18: {what}: all gone after another {:?}", gone.elapsed());
@@ -281,6 +289,25 @@ fn t18_a_storm_of_refusals_harms_nobody_who_is_in() {
     eprintln!("t18: {} answers to {talkers} who talked", answered.load(Ordering::Relaxed));
     assert_eq!(server.metric("saywhy_endings_total{stage=\"session\",cause=\"timeout\""), 0);
     assert_eq!(server.metric("saywhy_unexplained_endings_total"), 0);
+}
+
+#[test]
+fn t18_of_a_flood_after_a_refusal_so_much_is_read_and_no_more() {
+    let server = Server::start("close_ms = 2_000", CLOSED);
+    let mut peer = Peer::connect(server.at);
+    peer.send(request("").as_bytes());
+    assert!(peer.head().starts_with("HTTP/1.1 101 "));
+    assert_eq!(peer.last_word().name(), "unauthorized");
+    let message = piece(true, Opcode::Binary, &[0; 60_000]);
+    let mut taken = 0;
+    while peer.try_send(&message) {
+        taken += message.len() as u64;
+    }
+    eprintln!("t18: {taken} bytes after the Close until the connection was over");
+    // What the system holds for both sides comes on top.
+    assert!((10 * MIB..40 * MIB).contains(&taken), "{taken}");
+    let ending = &server.endings(1)[0];
+    assert_eq!((&ending["cause"], &ending["confirmed"]), (&"unauthorized".into(), &false.into()));
 }
 
 // ---- anything ---------------------------------------------------------------------------------------------------

@@ -28,6 +28,9 @@ use tokio_util::io::poll_read_buf;
 /// Frames of the outbox are put together up to about this size before they are written.
 const BATCH_BYTES: usize = 64 * 1024;
 
+/// Bytes that are read after our Close, to find the peer's behind what it had sent already. Who sends more is not read.
+const MOST_THROWN_AWAY: u32 = 16 * 1024 * 1024;
+
 /// One connection with its machine. Dropping it before the end records the ending all the same.
 pub(crate) struct Driver {
     io: Io,
@@ -41,6 +44,8 @@ pub(crate) struct Driver {
     /// A handler works on a message: no other is read, and no last word but an urgent one goes out before its reply.
     busy: bool,
     recorded: bool,
+    /// Bytes that came after our Close.
+    thrown_away: u32,
 }
 
 /// What a sync callback may do while messages are decoded: write at once, into the batch.
@@ -126,6 +131,7 @@ impl Driver {
             rings: None,
             busy: false,
             recorded: false,
+            thrown_away: 0,
         })
     }
 
@@ -354,6 +360,10 @@ impl Driver {
     }
 
     fn poll_read_input(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.thrown_away >= MOST_THROWN_AWAY {
+            // It has our Close, and time until the deadline, which wakes us.
+            return Poll::Pending;
+        }
         let mut input = Input::spare();
         let most = self.machine.first_read().min(input.buffer.len());
         let mut buffer = ReadBuf::new(&mut input.buffer[..most]);
@@ -367,6 +377,9 @@ impl Driver {
             Poll::Ready(Err(error)) => self.unreadable(&error),
             Poll::Ready(Ok(())) if read == 0 => self.machine.end_of_input(),
             Poll::Ready(Ok(())) => {
+                if self.machine.state() == State::Closing {
+                    self.thrown_away = self.thrown_away.saturating_add(read as u32);
+                }
                 input.end = read;
                 self.input = Some(input);
                 return Poll::Ready(());

@@ -23,7 +23,7 @@ fn changed(without: &str, with: &str) -> String {
 }
 
 #[test]
-fn every_must_is_checked_and_its_breach_is_named() {
+fn t20_every_must_is_checked_and_its_breach_is_named() {
     let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let version = "Sec-WebSocket-Version: 13\r\n";
     // What is left out, what is put in, the status, and the rule.
@@ -120,9 +120,9 @@ fn what_the_rfc_allows_is_accepted() {
     });
 }
 
-/// T21: what follows such a request could be taken for another one by somebody in between.
+/// What follows such a request could be taken for another one by somebody in between.
 #[test]
-fn an_upgrade_with_a_body_is_refused_and_its_connection_closed() {
+fn t21_an_upgrade_with_a_body_is_refused_and_its_connection_closed() {
     let smuggled = "GET /ws HTTP/1.1\r\nHost: app.test\r\n\r\n";
     let bodies = [
         format!("Content-Length: {}\r\n\r\n{smuggled}", smuggled.len()),

@@ -209,7 +209,7 @@ fn words_of_the_application_are_cut_for_the_close_only() {
 }
 
 #[test]
-fn a_reason_with_control_characters_cannot_split_anything() {
+fn t32_a_reason_with_control_characters_cannot_split_anything() {
     let router = Router::new().route(
         "/ws",
         any(async |admission: Admission| -> Refusal { admission.refuse(NOT_FOUND.say("a\r\nSet-Cookie: b\0")) }),

@@ -233,6 +233,12 @@ impl Peer {
         while self.more().is_ok_and(|read| read > 0) {}
     }
 
+    /// Says this, and reads on to the end.
+    pub(crate) fn ends_after(mut self, bytes: &[u8]) {
+        self.send(bytes);
+        self.ends();
+    }
+
     /// Says Close, and reads on to the end.
     pub(crate) fn leave(mut self) {
         self.send(&close());
