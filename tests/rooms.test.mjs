@@ -292,6 +292,24 @@ describe("delivery", limit, () => {
     }
   });
 
+  test("T23: names that mean something to others are names like any other here", async (t) => {
+    const server = await serve(t, { config: `[[route]]\npath = "/ws"\nrooms = {}` });
+    const names = ["__proto__", "constructor", "prototype", "toString", "hasOwnProperty", "__defineGetter__", "null"];
+    for (const name of names) {
+      const member = await server.open(name);
+      assert.equal(member.ready.data.user, name);
+      await member.error("join", { room: name }, "not_found");
+      assert.equal((await server.api("PUT", `/rooms/${encodeURIComponent(name)}`, { state: "open" })).status, 200);
+      await member.ok("join", { room: name });
+      assert.deepEqual((await member.ok("members", { room: name })).members, [name]);
+      // As a type of message and as a key of one, too.
+      await member.error(name, {});
+      member.socket.send(`{"type":"ping","data":{"${name}":{"a":1}},"${name}":{},"meta":{"request_id":"x","${name}":1}}`);
+      assert.equal((await member.take("pong", "ok")).meta.request_id, "x");
+      await member.close(1000);
+    }
+  });
+
   test("T25: nothing is delivered to the wrong one of 1,000 interleaved rooms", async (t) => {
     const server = await serve(t, { config: `${ROOMY}\n[[route]]\npath = "/ws"\nrooms = { create = "join", presence = false }` });
     const members = await Promise.all(upTo(20).map((n) => server.open(`user-${n}`)));

@@ -50,7 +50,8 @@ pub struct Extension {
     parameters: Vec<(String, Option<String>)>,
 }
 
-/// The elements of a `Sec-WebSocket-Extensions` header (RFC 6455 §9.1); `None` when that is not what it is.
+/// The elements of a `Sec-WebSocket-Extensions` header (RFC 6455 §9.1); `None` when that is not what it is, or has more
+/// than 128 of something.
 pub fn extensions(header: &str) -> Option<Vec<Extension>> {
     split(header, ',')?.into_iter().filter(|element| !element.is_empty()).map(extension).collect()
 }
@@ -70,7 +71,10 @@ fn extension(element: &str) -> Option<Extension> {
     Some(Extension { name, parameters: parameters.collect::<Option<_>>()? })
 }
 
-/// Splits outside of quotes; `None` when a quote is not closed.
+/// Elements of a list, and parameters of one: no client offers as many.
+const MOST_PARTS: usize = 128;
+
+/// Splits outside of quotes; `None` when a quote is not closed, or there are too many parts.
 fn split(list: &str, at: char) -> Option<Vec<&str>> {
     let (mut parts, mut start, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
     for (index, char) in list.char_indices() {
@@ -79,6 +83,9 @@ fn split(list: &str, at: char) -> Option<Vec<&str>> {
             '\\' if quoted => escaped = true,
             '"' => quoted = !quoted,
             _ if char == at && !quoted => {
+                if parts.len() == MOST_PARTS {
+                    return None;
+                }
                 parts.push(list[start..index].trim());
                 start = index + 1;
             }

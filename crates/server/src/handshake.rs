@@ -127,9 +127,11 @@ fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
 
 /// The items of a comma-separated list; `None` stands for bytes that are no text.
 fn items<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = Option<&'a str>> {
-    headers.get_all(name).iter().flat_map(|value| match value.to_str() {
-        Ok(list) => list.split(',').map(|item| Some(item.trim())).collect::<Vec<_>>(),
-        Err(_) => vec![None],
+    // One after the other: a list of nothing but commas is no reason to make one.
+    headers.get_all(name).iter().flat_map(|value| {
+        let list = value.to_str().ok();
+        let items = list.into_iter().flat_map(|list| list.split(',')).map(|item| Some(item.trim()));
+        items.chain(list.is_none().then_some(None))
     })
 }
 
@@ -228,6 +230,35 @@ mod tests {
         assert_eq!(check(&connect("8", "websocket")).unwrap_err(), Invalid::Version);
         assert!(!asks_for_websocket(&connect("13", "connect-udp")));
         assert!(!asks_for_websocket(&Request::connect("example.com:80").body(()).unwrap()));
+    }
+
+    /// What parsers do with a header shows in what they allocate: twice as long is twice as much at most, and little of it.
+    #[test]
+    fn t16_every_header_parser_is_linear() {
+        let worst: [(HeaderName, &dyn Fn(usize) -> String); 12] = [
+            (SEC_WEBSOCKET_PROTOCOL, &|n| ",".repeat(n)),
+            (SEC_WEBSOCKET_PROTOCOL, &|n| "a,".repeat(n / 2)),
+            (SEC_WEBSOCKET_PROTOCOL, &|n| format!("saywhy.bearer.{}", "x".repeat(n))),
+            (SEC_WEBSOCKET_PROTOCOL, &|n| format!("a{}", " ".repeat(n))),
+            (SEC_WEBSOCKET_EXTENSIONS, &|n| ",".repeat(n)),
+            (SEC_WEBSOCKET_EXTENSIONS, &|n| format!("a{}", ";b".repeat(n / 2))),
+            (SEC_WEBSOCKET_EXTENSIONS, &|n| format!("a;b=\"{}\"", "\\\\".repeat(n / 2))),
+            (SEC_WEBSOCKET_EXTENSIONS, &|n| format!("a;b=\"{}", ",".repeat(n))),
+            (CONNECTION, &|n| format!("{}upgrade", "x,".repeat(n / 2))),
+            (UPGRADE, &|n| format!("{}websocket", ",".repeat(n))),
+            (SEC_WEBSOCKET_KEY, &|n| "=".repeat(n)),
+            (HOST, &|n| "[".repeat(n)),
+        ];
+        for (name, value) in worst {
+            let cost = |n| {
+                let mut request = request().body(()).unwrap();
+                request.headers_mut().insert(&name, value(n).parse().unwrap());
+                allocation_counter::measure(|| drop(check(&request))).bytes_total
+            };
+            let (half, whole) = (cost(4 * 1024), cost(8 * 1024));
+            assert!(whole <= 2 * half + 512, "{name} {:?}…: {half}, then {whole} bytes", &value(8));
+            assert!(whole < 64 * 8 * 1024, "{name} {:?}…: {whole} bytes", &value(8));
+        }
     }
 
     #[test]
