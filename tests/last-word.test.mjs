@@ -158,11 +158,19 @@ function lastWord(held, browser, transport) {
     /** Half of the runs one after the other, half of them many at once. */
     const judge = (t, run, expected, most = RUNS) => judged(t, run, expected, times(most));
     const judgeKind = (t, run, expected) => judged(t, run, expected, RUNS_OF_A_KIND);
-    const judged = async (t, run, expected, runs) => {
+    const judged = async (t, run, expected, runs, atOnce = AT_ONCE) => {
       const all = [];
       while (all.length < runs / 2) all.push(await run());
-      while (all.length < runs) all.push(...(await Promise.all(Array.from({ length: Math.min(AT_ONCE, runs - all.length) }, run))));
+      while (all.length < runs) all.push(...(await Promise.all(Array.from({ length: Math.min(atOnce, runs - all.length) }, run))));
       report(t, all.map((events) => [events, expected]));
+    };
+    const blocked = async (page, record) => {
+      await page.evaluate(blockPage);
+      return async () => {
+        const events = await record("/ws");
+        assert.ok(events[0].t >= 500, `the page was not blocked: ${JSON.stringify(events)}`);
+        return events;
+      };
     };
     const report = (t, all) => {
       const faults = all.map(([events, expected]) => fault(events, expected)).filter(Boolean);
@@ -243,14 +251,19 @@ function lastWord(held, browser, transport) {
 
     test("a refusal of a page that is blocked for half a second", async (t) => {
       const { page, record } = await start(t);
-      await page.evaluate(blockPage);
-      const run = async () => {
-        const events = await record("/ws");
-        assert.ok(events[0].t >= 500, `the page was not blocked: ${JSON.stringify(events)}`);
-        return events;
-      };
-      await judged(t, run, UNAUTHORIZED, Math.ceil(RUNS_OF_A_KIND * 0.4));
+      // Each blocks the others too: no more than the server waits for a Close.
+      await judged(t, await blocked(page, record), UNAUTHORIZED, Math.ceil(RUNS_OF_A_KIND * 0.4), 2);
     });
+
+    // Past `close_ms` nothing is promised: Firefox over ws then loses the message, now and then. But what Chromium loses over
+    // HTTP/2 it loses always: it reads the Close, cannot answer it on a stream that has been reset, and says 1006.
+    if (browser.name === "chromium" && http === "2") {
+      const todo = "the reset of a stream whose Close nobody has answered costs code and reason";
+      test("a refusal of a page that is blocked for longer than the server waits", { todo }, async (t) => {
+        const { page, record } = await start(t, { limits: "close_ms = 100" });
+        await judged(t, await blocked(page, record), UNAUTHORIZED, 2, 1);
+      });
+    }
 
     test("a panic in an open session", async (t) => {
       const { record } = await start(t);
