@@ -68,7 +68,8 @@ export class Wire {
         resolve(result);
       };
       const look = () => holds() && settle(true);
-      const timer = setTimeout(() => settle(false), ms);
+      // A timer that is late rings before what has arrived meanwhile is read: that comes first.
+      const timer = setTimeout(() => setImmediate(() => settle(Boolean(holds()))), ms);
       this.looks.add(look);
       look();
     });

@@ -40,7 +40,7 @@ const FIRST_BYTES: usize = 4 * 1024;
 pub struct Decoder {
     frames: FrameReader,
     sender: Role,
-    message_bytes: usize,
+    message_bytes: u32,
     /// Data frames are skipped, not kept: we have said Close and only wait for the peer's.
     discarding: bool,
     data: Option<Box<Assembly>>,
@@ -81,13 +81,13 @@ impl Control {
 }
 
 impl Decoder {
-    /// A decoder of what an endpoint in role `sender` sends, with at most `message_bytes` in one message.
+    /// A decoder of what an endpoint in role `sender` sends, with at most `message_bytes` in one message, and 4 GiB.
     pub fn new(sender: Role, message_bytes: usize) -> Self {
         let frames = FrameReader::new(sender);
         Self {
             frames,
             sender,
-            message_bytes,
+            message_bytes: u32::try_from(message_bytes).unwrap_or(u32::MAX),
             discarding: false,
             data: None,
             before: 0,
@@ -117,12 +117,12 @@ impl Decoder {
 
     /// The limit.
     pub fn message_bytes(&self) -> usize {
-        self.message_bytes
+        self.message_bytes as usize
     }
 
     /// Changes the limit, for the frames that begin from now on.
     pub fn set_message_bytes(&mut self, message_bytes: usize) {
-        self.message_bytes = message_bytes;
+        self.message_bytes = u32::try_from(message_bytes).unwrap_or(u32::MAX);
     }
 
     /// How much to read at once where a message may begin. Of a long one little is wanted that way: the rest goes to its
@@ -166,7 +166,7 @@ impl Decoder {
         let data = self.data.as_mut().filter(|data| is_long && !data.compressed && self.frames.is_judging())?;
         let Content::Binary(all) = &mut data.content else { return None };
         if all.len() == all.capacity() {
-            let room = Room { coming, before: self.before as usize, limit: self.message_bytes };
+            let room = Room { coming, before: self.before as usize, limit: self.message_bytes as usize };
             all.reserve_exact(room.growth(all.len(), all.capacity(), 1)?);
         }
         let most = (all.capacity() - all.len()).min(coming as usize - 1);
@@ -197,7 +197,8 @@ impl Decoder {
             };
             let declared = before.saturating_add(len);
             let is_compressed = compressed || self.data.as_ref().is_some_and(|data| data.compressed);
-            let most = if is_compressed { deflated_most(self.message_bytes) } else { self.message_bytes };
+            let most = self.message_bytes();
+            let most = if is_compressed { deflated_most(most) } else { most };
             if declared > most as u64 {
                 return Err(Violation::TooBig);
             }
@@ -218,7 +219,7 @@ impl Decoder {
         piece.unmask();
         // Without an assembly the message was refused before, and what is left of it is skipped.
         let Some(data) = &mut self.data else { return Ok(None) };
-        let room = Room { coming, before: self.before as usize, limit: self.message_bytes };
+        let room = Room { coming, before: self.before as usize, limit: self.message_bytes as usize };
         match self.inflater.as_mut().filter(|_| data.compressed) {
             None => data.push(piece.payload, room)?,
             Some(inflater) => {

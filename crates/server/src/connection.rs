@@ -58,7 +58,7 @@ pub(crate) struct Queue {
     first: Option<Arc<Shared>>,
     #[expect(clippy::box_collection, reason = "eight bytes of a connection that has none, not 32")]
     rest: Option<Box<VecDeque<Arc<Shared>>>>,
-    bytes: usize,
+    bytes: u32,
     pub(crate) farewell: Option<Box<Farewell>>,
     /// Until when the peer may stay, when that has changed.
     pub(crate) expires: Option<Duration>,
@@ -70,7 +70,7 @@ pub(crate) struct Queue {
 impl Queue {
     pub(crate) fn pop(&mut self) -> Option<Arc<Shared>> {
         let frame = self.first.take()?;
-        self.bytes -= frame.len();
+        self.bytes -= bytes_of(&frame);
         self.first = self.rest.as_mut().and_then(|rest| rest.pop_front());
         if self.first.is_none() {
             // An idle connection holds no buffer.
@@ -80,7 +80,7 @@ impl Queue {
     }
 
     pub(crate) fn push(&mut self, frame: Arc<Shared>) {
-        self.bytes += frame.len();
+        self.bytes += bytes_of(&frame);
         match self.first {
             None => self.first = Some(frame),
             Some(_) => self.rest.get_or_insert_default().push_back(frame),
@@ -88,7 +88,8 @@ impl Queue {
     }
 
     pub(crate) fn has_room(&self, frames: usize, bytes: usize, settings: &Settings) -> bool {
-        self.len() + frames <= settings.outbound_messages && self.bytes + bytes <= settings.outbound_bytes
+        self.len() + frames <= settings.outbound_messages
+            && self.bytes as usize + bytes <= settings.outbound_bytes.min(u32::MAX as usize)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -104,6 +105,11 @@ impl Queue {
         self.bytes = 0;
         self.ended = true;
     }
+}
+
+/// What is queued is within a limit of 4 GiB, as a queue counts.
+fn bytes_of(frame: &Shared) -> u32 {
+    u32::try_from(frame.len()).unwrap_or(u32::MAX)
 }
 
 impl Connection {

@@ -57,22 +57,33 @@ enum Source<'a> {
 /// A connection that takes up room.
 #[derive(Default)]
 struct Guest {
-    /// It was counted for its identity.
-    identified: bool,
-    /// It was let in to bring its token, and has not yet.
-    asked: Option<Box<Place>>,
-    /// Its token was revoked before it was let in.
-    revoked: bool,
-    /// What is known of its token.
-    token: Option<Box<Held>>,
     /// It was let in.
     session: Option<Arc<Connection>>,
+    /// Most have none, and take no room for it.
+    papers: Option<Box<Papers>>,
 }
 
-/// What a connection's token says of itself.
-struct Held {
-    id: Option<Box<str>>,
+/// What there is to know of a connection's token.
+#[derive(Default)]
+struct Papers {
+    /// Its id.
+    token: Option<Box<str>>,
+    /// When it was issued.
     issued: Option<u64>,
+    /// It was revoked before the connection was let in.
+    revoked: bool,
+    /// The connection was let in to bring it, and has not yet.
+    asked: Option<Place>,
+}
+
+impl Guest {
+    fn is_asked(&self) -> bool {
+        self.papers.as_ref().is_some_and(|papers| papers.asked.is_some())
+    }
+
+    fn is_revoked(&self) -> bool {
+        self.papers.as_ref().is_some_and(|papers| papers.revoked)
+    }
 }
 
 impl Tables {
@@ -93,13 +104,6 @@ impl Tables {
             self.replacements.count(key, connection.settings.replacements, now()).map_err(NotIn::Replacing)?;
         }
         Ok(older)
-    }
-
-    /// It has that token no more.
-    fn forget_token(&mut self, connection: Uuid, held: Option<Box<Held>>) {
-        if let Some(id) = held.and_then(|held| held.id) {
-            forget(&mut self.tokens, &id, connection);
-        }
     }
 }
 
@@ -148,14 +152,14 @@ impl House {
     /// The session of this id, unless it has not brought its token yet: nothing may be sent to that.
     pub(crate) fn session(&self, id: Uuid) -> Option<Outbox> {
         let tables = self.lock();
-        let guest = tables.guests.get(&id).filter(|guest| guest.asked.is_none())?;
+        let guest = tables.guests.get(&id).filter(|guest| !guest.is_asked())?;
         guest.session.clone().map(Outbox)
     }
 
     /// The sessions, without those that have not brought their token yet.
     pub(crate) fn sessions(&self) -> Vec<Outbox> {
         let tables = self.lock();
-        let known = tables.guests.values().filter(|guest| guest.asked.is_none());
+        let known = tables.guests.values().filter(|guest| !guest.is_asked());
         known.filter_map(|guest| guest.session.clone()).map(Outbox).collect()
     }
 
@@ -169,17 +173,17 @@ impl House {
         let mut tables = self.lock();
         let tables = &mut *tables;
         let count = tables.users.get(user).map_or(0, Ids::len);
-        let Some(guest) = tables.guests.get_mut(&connection.id).filter(|guest| !guest.identified) else {
+        let is_counted = tables.users.get(user).is_some_and(|ids| ids.iter().any(|id| *id == connection.id));
+        let Some(guest) = tables.guests.get(&connection.id).filter(|_| !is_counted) else {
             return Ok(());
         };
-        let issued = guest.token.as_ref().and_then(|token| token.issued);
+        let issued = guest.papers.as_ref().and_then(|papers| papers.issued);
         if tables.revocations.cover_user(user, issued, seconds_now()) {
             return Err(NotTheirs::Revoked);
         }
         if count >= limit {
             return Err(NotTheirs::Full);
         }
-        guest.identified = true;
         remember(&mut tables.users, user, connection.id);
         Ok(())
     }
@@ -192,12 +196,15 @@ impl House {
         if tables.revocations.cover(token, seconds_now()) {
             return false;
         }
-        // Most say neither, and take no room for it.
-        let says_something = token.id.is_some() || token.issued.is_some();
-        let held = says_something.then(|| Box::new(Held { id: token.id.clone(), issued: token.issued }));
         let Some(guest) = tables.guests.get_mut(&connection.id) else { return true };
-        let before = std::mem::replace(&mut guest.token, held);
-        tables.forget_token(connection.id, before);
+        // Most tokens say neither, and take no room for it.
+        if guest.papers.is_some() || token.id.is_some() || token.issued.is_some() {
+            let papers = guest.papers.get_or_insert_default();
+            papers.issued = token.issued;
+            if let Some(before) = std::mem::replace(&mut papers.token, token.id.clone()) {
+                forget(&mut tables.tokens, &before, connection.id);
+            }
+        }
         if let Some(id) = &token.id {
             remember(&mut tables.tokens, id, connection.id);
         }
@@ -217,7 +224,7 @@ impl House {
         for id in theirs.into_iter().flat_map(Ids::iter) {
             let Some(guest) = tables.guests.get_mut(id) else { continue };
             // One that still waits for the decision is turned away when that is made.
-            guest.revoked = true;
+            guest.papers.get_or_insert_default().revoked = true;
             sessions.extend(guest.session.clone().map(Outbox));
         }
         Ok(sessions)
@@ -305,7 +312,7 @@ impl Visit {
     pub(crate) fn enter(&self) -> Result<Vec<Outbox>, NotIn> {
         let connection = &self.connection;
         let mut tables = self.house.lock();
-        if tables.guests.get(&connection.id).is_some_and(|guest| guest.revoked) {
+        if tables.guests.get(&connection.id).is_some_and(Guest::is_revoked) {
             return Err(NotIn::Revoked);
         }
         let older = tables.replaced_by(connection)?;
@@ -322,20 +329,21 @@ impl Visit {
         let mut tables = self.house.lock();
         tables.sessions += 1;
         let guest = tables.guests.entry(connection.id).or_default();
-        (guest.session, guest.asked) = (Some(Arc::clone(connection)), Some(Box::new(place)));
+        guest.session = Some(Arc::clone(connection));
+        guest.papers.get_or_insert_default().asked = Some(place);
         Ok(())
     }
 
     /// It has brought its token, and the route lets it stay.
     pub(crate) fn authenticated(&self) -> Result<Vec<Outbox>, NotIn> {
         let mut tables = self.house.lock();
-        if tables.guests.get(&self.connection.id).is_some_and(|guest| guest.revoked) {
+        if tables.guests.get(&self.connection.id).is_some_and(Guest::is_revoked) {
             return Err(NotIn::Revoked);
         }
         // Until it is sure to stay, nothing can be sent to it.
         let older = tables.replaced_by(&self.connection)?;
-        if let Some(guest) = tables.guests.get_mut(&self.connection.id) {
-            guest.asked = None;
+        if let Some(papers) = tables.guests.get_mut(&self.connection.id).and_then(|guest| guest.papers.as_mut()) {
+            papers.asked = None;
         }
         Ok(older)
     }
@@ -348,10 +356,12 @@ impl Visit {
         if let Some(peer) = self.connection.peer.map(network) {
             one_less(&mut tables.addresses, &peer);
         }
-        if let Some(user) = self.connection.user.get().filter(|_| guest.identified) {
+        if let Some(user) = self.connection.user.get() {
             forget(&mut tables.users, user, self.connection.id);
         }
-        tables.forget_token(self.connection.id, guest.token);
+        if let Some(token) = guest.papers.and_then(|papers| papers.token) {
+            forget(&mut tables.tokens, &token, self.connection.id);
+        }
     }
 
     /// Leaves, and says how it ended: once.
