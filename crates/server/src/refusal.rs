@@ -7,7 +7,7 @@ use crate::stream::Io;
 use crate::transport::Driver;
 use axum_core::body::Body;
 use axum_core::response::{IntoResponse, Response};
-use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use saywhy_codes::catalogue::OVERLOADED;
 use saywhy_codes::{Catalogue, Cause, EndCause, ErrorMessage, Retry};
@@ -85,6 +85,10 @@ impl Refusal {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(Ok(seconds)) = self.retry_after().map(|seconds| HeaderValue::from_str(&seconds.to_string())) {
             headers.insert(RETRY_AFTER, seconds);
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            // RFC 9110 §15.5.2, RFC 6750 §3: what to come back with.
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if self.status == StatusCode::UPGRADE_REQUIRED {
             // RFC 6455 §4.2.2 and RFC 9110 §15.5.22, §7.8.

@@ -113,6 +113,7 @@ fn every_row_is_a_problem_for_a_program() {
             let (head, problem) = client.problem().await;
             let ending = house.ending().await;
             assert_eq!(head.status, row.http);
+            assert_eq!(head.get("www-authenticate"), if row.http == 401 { "Bearer" } else { "" });
             let mut expected = json!({
                 "type": format!("urn:saywhy:error:{row}"), "title": row.message, "status": row.http,
                 "detail": row.message, "code": row.code, "name": row.name, "retry": row.retry.as_str(),
