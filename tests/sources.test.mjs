@@ -71,7 +71,7 @@ const CAUSES = [
   [4003, "Token expired", "Your token has expired: sign in again", { expires_in_s: -60, alerts: [DISCONNECTED] }],
   [4003, "Token expired, during the session", "Your token has expired", { expires_in_s: 2, alerts: [DISCONNECTED] }],
   [4004, "User lacks permission", "Your token does not permit that in this room", { rooms: { lobby: ["join"] }, sends: [json("send", { room: "lobby", body: "?" })] }],
-  [4005, "Too many requests", "Too many requests", { sends: Array(101).fill(json("ping")) }],
+  [4005, "Too many requests", "Too many requests", { sends: Array(101).fill(json("ping")), route: "limits = { messages_per_s = 1 }" }],
   [5000, "Unexpected backend failure", "Something went wrong on our side", { path: "/dev/faults", sends: [json("fail")] }],
 ];
 
@@ -108,9 +108,9 @@ describe("the code of the sources", { concurrency: true }, () => {
       });
 
       describe("WebSocket Error Handling", () => {
-        for (const [code, cause, message, { token, alerts = [], sends = [], path, expires_in_s = 3600, rooms }] of CAUSES) {
+        for (const [code, cause, message, { token, alerts = [], sends = [], path, expires_in_s = 3600, rooms, route }] of CAUSES) {
           test(`${code}: ${cause}`, async (t) => {
-            const both = await startBoth(t);
+            const both = await startBoth(t, { route });
             const bearer = token === null ? undefined : await both.server.mint("alice", { expires_in_s, rooms });
             const page = await run(t, held, both, "error-handling", { path, token: bearer });
             if (sends.length > 0) await page.sends(...sends);

@@ -39,7 +39,7 @@ fn crowd(usual: usize) -> usize {
 fn each_of(size: usize, act: impl Fn(usize) + Sync) {
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
-        for _ in 0..16 {
+        for _ in 0..64 {
             scope.spawn(|| {
                 while let n = next.fetch_add(1, Ordering::Relaxed)
                     && n < size
@@ -103,7 +103,7 @@ const ABORTS: [(&str, Aborts); 8] = [
 
 #[test]
 fn t17_handshakes_that_are_aborted_leave_nothing_behind() {
-    let server = Server::start(&format!("{CROWD}\nclose_ms = 200"), CLOSED);
+    let server = Server::start(&format!("{CROWD}\nclose_ms = 100"), CLOSED);
     let size = crowd(400);
     // What is kept for later, such as buffers of threads, is there already.
     for (_, abort) in ABORTS {
