@@ -9,6 +9,7 @@ import { faults } from "../conformance/violations/suite/judge.mjs";
 import { play } from "../conformance/violations/suite/play.mjs";
 import { browsers } from "./support/browsers.mjs";
 import { serve } from "./support/client.mjs";
+import { CROWD } from "./support/crowd.mjs";
 import { browserFor } from "./support/pages.mjs";
 import { recordSocket } from "./support/socket-script.mjs";
 
@@ -16,12 +17,7 @@ const AT_ONCE = 8; // Chromium holds back what is more than that
 const CONFIG = `
 [limits]
 message_bytes = ${MESSAGE_BYTES}
-connections_per_address = 1000
-address_connects_per_s = 0
-identity_connects_per_s = 0
-address_refusals_per_s = 0
-lingering_per_address = 1000000
-[[route]]
+${CROWD}[[route]]
 path = "/ws"
 token = "none"
 rooms = { open = ["lobby"] }

@@ -10,6 +10,7 @@ import { readFileSync } from "node:fs";
 import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { CROWD } from "../../tests/support/crowd.mjs";
 import { encodeFrame } from "../../tests/support/raw.mjs";
 import { startServer } from "../../tests/support/server.mjs";
 
@@ -32,12 +33,7 @@ hs256_secret = "${SECRET}"
 key = "${API_KEY}"
 [limits]
 connections = ${COUNT + 100}
-connections_per_address = ${COUNT}
-address_connects_per_s = 0
-identity_connects_per_s = 0
-address_refusals_per_s = 0
-lingering_per_address = 1000000
-[log]
+${CROWD}[log]
 level = "error"
 [[route]]
 path = "/ws"

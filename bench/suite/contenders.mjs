@@ -2,6 +2,7 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { CROWD } from "../../tests/support/crowd.mjs";
 
 const bench = new URL("..", import.meta.url).pathname;
 export const target = process.env.CARGO_TARGET_DIR ?? join(bench, "../target/bench");
@@ -53,13 +54,9 @@ export const CONTENDERS = {
 function serveConfig(work, port) {
   const limits = `
 [limits]
-connections_per_address = 1000000
-address_connects_per_s = 0
-identity_connects_per_s = 0
-address_refusals_per_s = 0
-lingering_per_address = 1000000
 messages_per_s = 1000000
-message_burst = 1000000`;
+message_burst = 1000000
+${CROWD}`;
   const log = `
 [log]
 level = "error"`;

@@ -2,14 +2,12 @@
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
-import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
+import { freePort, listening } from "../../tests/support/ports.mjs";
 import { CONTENDERS, load } from "./contenders.mjs";
 
-const START_LIMIT_MS = 20_000;
 const LOAD_LIMIT_MS = 180_000;
 
 // No server may outlive this, however it ends. A signal by itself ends Node without an "exit" event.
@@ -45,25 +43,5 @@ export async function measure(work, by, options = [], contender = CONTENDERS[by]
     end();
     await ended.catch(() => {});
     running.delete(end);
-  }
-}
-
-async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  await promisify(server.close.bind(server))();
-  return port;
-}
-
-async function listening(port) {
-  const deadline = performance.now() + START_LIMIT_MS;
-  for (;;) {
-    const socket = connect(port, "127.0.0.1");
-    const isThere = await Promise.race([once(socket, "connect").then(() => true), once(socket, "error").then(() => false)]).catch(() => false);
-    socket.destroy();
-    if (isThere) return;
-    if (performance.now() > deadline) throw new Error("the server does not listen");
-    await sleep(20);
   }
 }

@@ -2,9 +2,9 @@
 
 use super::script::Script;
 use super::wire::{self, Written};
-use saywhy_codes::{CloseCode, CloseFrame, CloseReason, Dialect, ErrorMessage, Observed, Role};
+use saywhy_codes::{CloseCode, CloseFrame, CloseReason, Observed, Role};
 use saywhy_proto::message::{Decoder, Item};
-use saywhy_proto::session::{Phrase, State};
+use saywhy_proto::session::{Mute, State};
 use saywhy_proto::{Limits, Session, Violation, frame};
 use std::sync::Arc;
 use std::time::Duration;
@@ -140,16 +140,4 @@ fn write(payload: &[u8], us: Role) {
     let key = (us == Role::Client).then_some([9, 8, 7, 6]);
     frame::write_close(Some(&CloseFrame { code, reason: reason.clone() }), key, &mut out);
     assert_eq!(wire::read(&out, us), [Written::Close(Some((code.as_u16(), kept.to_owned())))]);
-}
-
-struct Mute;
-
-impl Phrase for Mute {
-    fn farewell(&self, error: &ErrorMessage, _: Option<&str>) -> (Option<String>, CloseFrame) {
-        (None, CloseFrame { code: Dialect::App.close_code(error.error()), reason: error.reason() })
-    }
-
-    fn expiring(&self, _: Duration) -> Option<String> {
-        None
-    }
 }

@@ -4,6 +4,7 @@ import { createHmac } from "node:crypto";
 import { request } from "node:http";
 import { request as secureRequest } from "node:https";
 import WebSocket from "ws";
+import { CROWD } from "./crowd.mjs";
 import { rawConnect } from "./raw.mjs";
 import { startServer } from "./server.mjs";
 
@@ -18,17 +19,8 @@ export const ROOMY = `
 [limits]
 messages_per_s = 1000000
 message_burst = 1000000
-connections_per_address = 10000
-address_connects_per_s = 0
-identity_connects_per_s = 0
-address_refusals_per_s = 0
-lingering_per_address = 1000000
-connections_per_identity = 10000
 rooms_per_connection = 10000
-failed_tokens = 0
-replacements = 0
-unauthenticated_per_address = 10000
-`;
+${CROWD}`;
 
 /**
  * Starts a server for the test `t`, which logs JSON unless `format` says otherwise. When the test is over its clients are cut off, it is stopped, and what

@@ -1,11 +1,6 @@
 // Starting peers, and ending them whatever happens.
 import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { connect, createServer } from "node:net";
-import { setTimeout as sleep } from "node:timers/promises";
-import { promisify } from "node:util";
-
-const START_LIMIT_MS = 30_000;
+import { freePort, listening } from "../../../tests/support/ports.mjs";
 
 // A signal by itself ends Node without an "exit" event.
 const running = new Set();
@@ -40,22 +35,4 @@ export async function startServer(command) {
   early.catch(() => {}); // once it listens, its end is no error
   await Promise.race([listening(port), early]);
   return { port, end: server.end };
-}
-
-async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  await promisify(server.close.bind(server))();
-  return port;
-}
-
-async function listening(port) {
-  for (const start = performance.now(); performance.now() - start < START_LIMIT_MS; await sleep(20)) {
-    const socket = connect(port, "127.0.0.1");
-    const isThere = await new Promise((resolve) => socket.once("connect", () => resolve(true)).once("error", () => resolve(false)));
-    socket.destroy();
-    if (isThere) return;
-  }
-  throw new Error("the server does not listen");
 }

@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { CROWD } from "../../../tests/support/crowd.mjs";
 import { MESSAGE_BYTES } from "./cases.mjs";
 
 const root = fileURLToPath(new URL("../../..", import.meta.url));
@@ -119,12 +120,7 @@ function serveConfig(port) {
     `listen = "127.0.0.1:${port}"
 [limits]
 message_bytes = ${MESSAGE_BYTES}
-connections_per_address = 1000
-address_connects_per_s = 0
-identity_connects_per_s = 0
-address_refusals_per_s = 0
-lingering_per_address = 1000000
-[log]
+${CROWD}[log]
 level = "error"
 [[route]]
 path = "/ws"

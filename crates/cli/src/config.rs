@@ -346,7 +346,8 @@ pub(crate) struct Limits {
     /// Those at once.
     #[schemars(range(max = 1_000_000), extend("x-client-sees" = "rate_limited"))]
     pub(crate) identity_connect_burst: u32,
-    /// Connections that have not said what they want yet. Past it the next are turned away with HTTP 503.
+    /// Connections on which nothing goes on, neither a request nor a WebSocket: those that have not said what they want yet,
+    /// and those that are kept for another request. Past it the next are turned away with HTTP 503.
     #[schemars(range(min = 1, max = 10_000_000), extend("x-client-sees" = "overloaded"))]
     pub(crate) waiting: u32,
     /// Those of one address (for IPv6 one /64), unless it is a trusted proxy's.

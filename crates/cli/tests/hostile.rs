@@ -22,15 +22,6 @@ use server::*;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Many connections from this one machine.
-const CROWD: &str = "
-    connections_per_address = 10_000
-    address_connects_per_s = 0
-    address_refusals_per_s = 0
-    failed_tokens = 0
-    waiting_per_address = 10_000
-    lingering_per_address = 10_000
-";
 const OPEN: &str = "token = 'none'";
 
 // ---- the meters can fail --------------------------------------------------------------------------------------

@@ -17,17 +17,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Many connections from this one machine.
-const CROWD: &str = "
-    connections_per_address = 1_000_000
-    address_connects_per_s = 0
-    address_refusals_per_s = 0
-    failed_tokens = 0
-    lingering_per_address = 1_000_000
-    unauthenticated_per_address = 1_000_000
-    waiting = 1_000_000
-    waiting_per_address = 1_000_000
-";
 const OPEN: &str = "token = 'none'";
 const CLOSED: &str = "token = 'required'\nrefuse = 'close'";
 

@@ -25,8 +25,8 @@ use crate::message::{Decoder, Item, Message, Shared};
 use crate::violation::Violation;
 use saywhy_codes::catalogue::{GOING_AWAY, POLICY_VIOLATION, TIMEOUT, UNAUTHORIZED};
 use saywhy_codes::{
-    Cause, CloseCode, CloseFrame, CloseReason, EndCause, Ending, ErrorMessage, Loss, Observed, Party, Role, SeenClose,
-    Stage,
+    Cause, CloseCode, CloseFrame, CloseReason, Dialect, EndCause, Ending, ErrorMessage, Loss, Observed, Party, Role,
+    SeenClose, Stage,
 };
 use std::borrow::Cow;
 use std::fmt;
@@ -131,6 +131,20 @@ pub trait Phrase {
     fn expiring(&self, left: Duration) -> Option<String>;
 }
 
+/// Words of an endpoint that says what was wrong in its Close and nowhere else, such as a client.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mute;
+
+impl Phrase for Mute {
+    fn farewell(&self, error: &ErrorMessage, _: Option<&str>) -> (Option<String>, CloseFrame) {
+        (None, CloseFrame { code: Dialect::App.close_code(error.error()), reason: error.reason() })
+    }
+
+    fn expiring(&self, _: Duration) -> Option<String> {
+        None
+    }
+}
+
 /// The code with which a Close is answered; `None` is a Close without one.
 fn echo(code: Observed, role: Role) -> Option<CloseFrame> {
     let code = match code {
@@ -171,7 +185,7 @@ const APART_BYTES: usize = 32 * 1024;
 pub enum Step {
     /// Go on: read, write, and wake at [`Session::deadline`].
     Continue,
-    /// The closing handshake is complete: end the connection in good order.
+    /// Both Closes are there, or ours was waited on for long enough: end the connection in good order.
     Finish,
     /// There is nothing left to wait for: drop the connection.
     Abandon,
@@ -767,8 +781,14 @@ impl Session {
                 farewell.urgent = true;
                 self.close_by = Some((now + self.limits.close).into());
             }
-            _ => self.end(if self.complete { Step::Finish } else { Step::Abandon }),
+            // Perhaps it was only slow: ended in good order, what was sent can still be read.
+            _ => self.end(if self.is_said() { Step::Finish } else { Step::Abandon }),
         }
+    }
+
+    /// Our Close has left.
+    fn is_said(&self) -> bool {
+        !self.unwritten && self.record.as_ref().is_some_and(|record| record.sent.is_some())
     }
 
     fn expires_by(&self) -> Option<Duration> {

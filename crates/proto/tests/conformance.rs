@@ -4,27 +4,15 @@
 mod cases;
 
 use cases::{Case, Cases};
-use saywhy_codes::{CloseFrame, Dialect, EndCause, ErrorMessage, Role};
+use saywhy_codes::{EndCause, Role};
 use saywhy_proto::frame::{self, Header, Opcode};
-use saywhy_proto::session::{Phrase, Step};
+use saywhy_proto::session::{Mute, Step};
 use saywhy_proto::{Limits, Session};
 use std::sync::Arc;
 use std::time::Duration;
 
 const NOW: Duration = Duration::from_secs(5);
 const PROBE: &[u8] = b"still there?";
-
-struct Mute;
-
-impl Phrase for Mute {
-    fn farewell(&self, error: &ErrorMessage, _: Option<&str>) -> (Option<String>, CloseFrame) {
-        (None, CloseFrame { code: Dialect::App.close_code(error.error()), reason: error.reason() })
-    }
-
-    fn expiring(&self, _: Duration) -> Option<String> {
-        None
-    }
-}
 
 #[test]
 fn a_server_answers_each_case_however_it_is_cut() {

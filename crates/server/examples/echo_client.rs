@@ -4,10 +4,10 @@
 //! listens.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use saywhy::{Dialect, EndCause, Ending, ErrorMessage, Limits, Message};
-use saywhy_codes::{CloseFrame, Loss};
+use saywhy::{EndCause, Ending, Limits, Message};
+use saywhy_codes::Loss;
 use saywhy_proto::deflate::{self, Agreed};
-use saywhy_proto::session::{Phrase, Step};
+use saywhy_proto::session::{Mute, Step};
 use saywhy_proto::{Compression, Session};
 use sha1::{Digest as _, Sha1};
 use std::io;
@@ -139,17 +139,4 @@ fn agreed(head: &str) -> io::Result<Option<Agreed>> {
     let elements: Option<Vec<_>> = lists.map(|(_, list)| deflate::extensions(list)).collect();
     let elements = elements.ok_or_else(|| io::Error::other("that is no list of extensions"))?.concat();
     Agreed::answered(&elements, &compression()).map_err(io::Error::other)
-}
-
-/// A client says what was wrong in its Close and nowhere else.
-struct Mute;
-
-impl Phrase for Mute {
-    fn farewell(&self, error: &ErrorMessage, _: Option<&str>) -> (Option<String>, CloseFrame) {
-        (None, CloseFrame { code: Dialect::App.close_code(error.error()), reason: error.reason() })
-    }
-
-    fn expiring(&self, _: Duration) -> Option<String> {
-        None
-    }
 }

@@ -4,7 +4,7 @@ use crate::connection::{Asked, Connection};
 use crate::gate::PeerAddr;
 use crate::handshake;
 use crate::observe;
-use crate::places::Places;
+use crate::places::{Full, Place, Places};
 use crate::proxies::{Proxies, Source, read_header};
 use crate::refusal::Refusal;
 use crate::serve::{HttpLimits, Listening};
@@ -23,15 +23,15 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
@@ -41,16 +41,16 @@ pub(crate) struct Front {
     limits: HttpLimits,
     tls: Option<TlsAcceptor>,
     proxies: Proxies,
-    /// Connections that have not said what they want, and those that are told that there are too many of them.
+    /// Connections on which nothing goes on, and those that are told that there are too many of them.
     waiting: Arc<Places>,
     turned_away: Arc<Places>,
 }
 
-/// What HTTP/2 begins with (RFC 9113 §3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What HTTP/2 begins with (RFC 9113 §3.4), as far as it looks like the head of a request.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 /// A handshake record (RFC 8446 §5.1): what a client speaks TLS with begins with it, and no HTTP does.
 const TLS_HANDSHAKE: u8 = 22;
-/// What is read before it is known which HTTP it is.
+/// What is read at once of a head.
 const FIRST_READ: usize = 4 * 1024;
 /// The protocol of RFC 7301 that is HTTP/2.
 const H2: &[u8] = b"h2";
@@ -84,6 +84,11 @@ impl Front {
             turned_away: Arc::default(),
         }
     }
+
+    /// A place among those who wait.
+    fn place(&self, places: &Arc<Places>, from: Option<IpAddr>) -> Result<Place, Full> {
+        places.take(from, self.limits.waiting, self.limits.waiting_per_address)
+    }
 }
 
 /// Serves a connection for as long as it speaks HTTP. A session that begins in HTTP/1.1 goes on without it.
@@ -98,13 +103,12 @@ pub(crate) async fn connection<S>(
     S::Future: Send,
 {
     let begun = Instant::now();
-    let HttpLimits { waiting, waiting_per_address, .. } = front.limits;
     // A proxy's connections are those of many.
     let from = (!front.proxies.trusts(peer.ip())).then_some(peer.ip());
-    let Ok(place) = front.waiting.take(from, waiting, waiting_per_address) else {
+    let Ok(place) = front.place(&front.waiting, from) else {
         // Those who are told so take a place as well, or are not told; and without TLS there are no words for who wants it.
-        let place = front.turned_away.take(from, waiting, waiting_per_address).ok().filter(|_| front.tls.is_none());
-        tracing::info!(%peer, told = place.is_some(), "too many connections have not said what they want");
+        let place = front.place(&front.turned_away, from).ok().filter(|_| front.tls.is_none());
+        tracing::info!(%peer, told = place.is_some(), "too many connections on which nothing goes on");
         if place.is_some() {
             turn_away(Corked::new(Wire::Tcp(tcp), Vec::new()), &Refusal::new(OVERLOADED)).await;
         }
@@ -126,8 +130,6 @@ pub(crate) async fn connection<S>(
             return;
         }
     };
-    let activity = Arc::new(Activity::new(begun));
-    // Futures that differ in size: a connection holds the one that it needs.
     let arrived = match arrived.speaks {
         Speaks::Http2 => arrived,
         Speaks::Http1 | Speaks::PlainToTls => match whole_head(&front, arrived, begun, &mut stopped).await {
@@ -135,7 +137,8 @@ pub(crate) async fn connection<S>(
             None => return,
         },
     };
-    drop(place);
+    let activity = Arc::new(Activity::new(Arc::clone(&front), from, place, begun));
+    // Futures that differ in size: a connection holds the one that it needs.
     let conversation: Pin<Box<dyn Future<Output = ()> + Send>> = match arrived.speaks {
         Speaks::Http1 => Box::pin(http1(front, arrived, activity, service, stopped)),
         Speaks::Http2 => Box::pin(http2(front, arrived, activity, service, stopped)),
@@ -193,27 +196,12 @@ async fn arrive(front: &Front, mut tcp: TcpStream, peer: SocketAddr) -> io::Resu
                 _ => Ok(Some(Arrived { wire: Wire::Tcp(tcp), early: Vec::new(), source, speaks: Speaks::PlainToTls })),
             }
         }
-        None => {
-            let mut early = Vec::new();
-            while early.len() < PREFACE.len() && PREFACE.starts_with(&early) {
-                if read_some(Pin::new(&mut tcp), &mut early).await? == 0 {
-                    break;
-                }
-            }
-            if early.is_empty() {
-                return Ok(None);
-            }
-            let speaks = match early.starts_with(PREFACE) && front.limits.streams > 0 {
-                true => Speaks::Http2,
-                false => Speaks::Http1,
-            };
-            Ok(Some(Arrived { wire: Wire::Tcp(tcp), early, source, speaks }))
-        }
+        None => Ok(Some(Arrived { wire: Wire::Tcp(tcp), early: Vec::new(), source, speaks: Speaks::Http1 })),
     }
 }
 
 /// Reads up to the end of the first head, or as much as may be of one: until then there is nothing to parse, and no buffer
-/// but for what has come. `None` when it is over.
+/// but for what has come. Without TLS that is also how HTTP/2 shows itself. `None` when it is over.
 async fn whole_head(
     front: &Front,
     mut arrived: Arrived,
@@ -237,7 +225,16 @@ async fn whole_head(
     };
     match read {
         Ok(Ok(())) if early.is_empty() => None,
-        Ok(Ok(())) => Some(arrived),
+        Ok(Ok(())) => {
+            if let Wire::Tcp(_) = arrived.wire
+                && let Speaks::Http1 = arrived.speaks
+                && arrived.early.starts_with(PREFACE)
+                && front.limits.streams > 0
+            {
+                arrived.speaks = Speaks::Http2;
+            }
+            Some(arrived)
+        }
         Ok(Err(error)) => {
             tracing::debug!(peer = %source.addr, %error, "a connection ended inside the head of a request");
             None
@@ -355,6 +352,10 @@ async fn http2<S>(
                 stops = true;
                 connection.as_mut().graceful_shutdown();
             }
+            () = activity.crowded.notified(), if !idle => {
+                idle = true;
+                connection.as_mut().graceful_shutdown();
+            }
             () = sleep_until(activity.next_look(limits.head)) => if activity.is_late(limits.head) {
                 if idle {
                     return;
@@ -383,10 +384,12 @@ where
     S: Service<Request<Body>, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let underway = Underway::new(activity);
+    let activity = Arc::clone(activity);
+    let underway = Underway::new(&activity);
     let mut request = request.map(Body::new);
+    let version = request.version();
     let source = proxies.origin(source, request.headers());
-    if let (Version::HTTP_2, Some(authority)) = (request.version(), request.uri().authority()) {
+    if let (Version::HTTP_2, Some(authority)) = (version, request.uri().authority()) {
         // RFC 9113 §8.3.1: it stands for Host, and takes precedence. An authority is visible ASCII.
         if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
             request.headers_mut().insert(header::HOST, host);
@@ -401,7 +404,7 @@ where
     let unheard = Unheard(Some(request));
     async move {
         let request = unheard.hear();
-        let answer = if request.method() == Method::CONNECT && !handshake::asks_for_websocket(&request) {
+        let mut answer = if request.method() == Method::CONNECT && !handshake::asks_for_websocket(&request) {
             // RFC 9220 §3, and RFC 9110 §9.3.6: we are no proxy, and know no other protocol.
             let words = "CONNECT is for WebSockets only here (RFC 8441)";
             Ok(Refusal::new(BAD_REQUEST.say(words)).status(StatusCode::NOT_IMPLEMENTED).http(None))
@@ -409,6 +412,13 @@ where
             service.call(request).await
         };
         drop(underway);
+        if let Ok(answer) = &mut answer
+            && version < Version::HTTP_2
+            && answer.status() != StatusCode::SWITCHING_PROTOCOLS
+            && activity.is_crowded()
+        {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         answer
     }
 }
@@ -486,28 +496,70 @@ async fn turn_away(mut io: Corked, refusal: &Refusal) {
 
 // ---- what goes on -----------------------------------------------------------------------------------------------
 
-/// What goes on on a connection: how many requests and sessions there are, and since when there is none.
-#[derive(Debug)]
+/// What goes on on a connection. While nothing does it has one of the places for those who wait, or is ended.
 pub(crate) struct Activity {
-    open: AtomicUsize,
-    since: Mutex<Instant>,
+    front: Arc<Front>,
+    /// Whose share its place is of.
+    from: Option<IpAddr>,
+    now: Mutex<Now>,
+    /// There was no place left for it.
+    crowded: Notify,
     /// Streams that wait for the peer's END_STREAM.
     ending: AtomicUsize,
 }
 
+#[derive(Debug)]
+struct Now {
+    /// Requests and sessions.
+    open: usize,
+    /// When there was last one, or a sign of life.
+    since: Instant,
+    place: Option<Place>,
+}
+
 impl Activity {
-    fn new(since: Instant) -> Self {
-        Self { open: AtomicUsize::new(0), since: Mutex::new(since), ending: AtomicUsize::new(0) }
+    fn new(front: Arc<Front>, from: Option<IpAddr>, place: Place, since: Instant) -> Self {
+        let now = Mutex::new(Now { open: 0, since, place: Some(place) });
+        Self { front, from, now, crowded: Notify::new(), ending: AtomicUsize::new(0) }
+    }
+
+    fn now(&self) -> MutexGuard<'_, Now> {
+        // Nothing in here panics with the lock held.
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// It goes on: time is counted from now.
     pub(crate) fn touch(&self) {
-        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.now().since = Instant::now();
+    }
+
+    fn begin(&self) {
+        let mut now = self.now();
+        now.open += 1;
+        now.place = None;
+    }
+
+    fn end(&self) {
+        let mut now = self.now();
+        now.open -= 1;
+        now.since = Instant::now();
+        if now.open == 0 {
+            now.place = self.front.place(&self.front.waiting, self.from).ok();
+            if now.place.is_none() {
+                self.crowded.notify_one();
+            }
+        }
+    }
+
+    /// Nothing goes on, and there was no place for that.
+    fn is_crowded(&self) -> bool {
+        let now = self.now();
+        now.open == 0 && now.place.is_none()
     }
 
     fn due(&self, most: Duration) -> Option<Instant> {
-        let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        (self.open.load(Ordering::Relaxed) == 0).then_some(since + most)
+        let now = self.now();
+        (now.open == 0).then_some(now.since + most)
     }
 
     /// When to look whether it is late.
@@ -521,15 +573,14 @@ impl Activity {
 }
 
 /// A request that is being answered, or a session in a stream of HTTP/2: while there is one, its connection stands.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Underway(Arc<Counted>);
 
-#[derive(Debug)]
 struct Counted(Arc<Activity>);
 
 impl Underway {
     fn new(activity: &Arc<Activity>) -> Self {
-        activity.open.fetch_add(1, Ordering::Relaxed);
+        activity.begin();
         Self(Arc::new(Counted(Arc::clone(activity))))
     }
 }
@@ -555,8 +606,7 @@ impl Drop for Ending {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.touch();
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.0.end();
     }
 }
 

@@ -43,7 +43,8 @@ pub struct HttpLimits {
     pub head_bytes: usize,
     /// Headers: 431 past it.
     pub headers: usize,
-    /// Connections that have not said what they want, by the end of a first head: 503 past it.
+    /// Connections on which nothing goes on, neither a request nor a session, such as those whose first head has not come
+    /// yet: 503 past it for the next, and those that stand end instead of waiting for another request.
     pub waiting: usize,
     /// Those from one address (a /64 in IPv6), unless it is a trusted proxy's.
     pub waiting_per_address: usize,

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 /// A connection as it was accepted.
@@ -82,7 +83,6 @@ impl AsyncWrite for Below {
 
 /// A connection that holds back an answer of 101 until its session takes it over, so that the 101 and the first
 /// message leave in one packet. Whoever else reads or writes it after a 101 finds that nothing is held.
-#[derive(Debug)]
 pub(crate) struct Corked {
     wire: Wire,
     /// What was read before it was known what it is.
@@ -155,6 +155,10 @@ impl AsyncWrite for Corked {
         self.wire.get().poll_shutdown(cx)
     }
 }
+
+/// A stream that waits for the peer's END_STREAM costs less than a session that waits for its Close: it may take so many
+/// times as long.
+const ENDING_TIMES: u32 = 10;
 
 /// Anything that carries bytes both ways.
 pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -231,16 +235,19 @@ impl Io {
         }
         let mut io = std::mem::replace(self, Self::Other(Box::new(tokio::io::empty())));
         let rest = async move {
-            io.get().shutdown().await?;
-            if let Self::Stream(stream) = &mut io
-                && let Some(_place) = stream.1.ending()
-            {
-                // Let go of before the peer's END_STREAM, it is reset (NO_ERROR, RFC 9113 §8.1).
-                tokio::io::copy(&mut stream.0, &mut tokio::io::sink()).await?;
+            timeout(time, io.get().shutdown()).await??;
+            if let Self::Stream(stream) = io {
+                let (mut stream, underway) = *stream;
+                // Nothing goes on in it any more that its connection would have to stand for.
+                if let Some(_place) = { underway }.ending() {
+                    // Let go of before the peer's END_STREAM, it is reset (NO_ERROR, RFC 9113 §8.1), and what a blocked
+                    // page has not read of it is lost.
+                    timeout(time * ENDING_TIMES, tokio::io::copy(&mut stream, &mut tokio::io::sink())).await??;
+                }
             }
-            Ok::<(), io::Error>(())
+            io::Result::Ok(())
         };
         // Whoever does not take it until then is not told.
-        tokio::spawn(tokio::time::timeout(time, rest));
+        tokio::spawn(rest);
     }
 }

@@ -7,9 +7,9 @@ use crate::session::{self, Session};
 use crate::settings::Settings;
 use crate::stream::Io;
 use crate::transport::Driver;
-use saywhy_codes::{CloseFrame, CloseReason, Ending, ErrorMessage};
+use saywhy_codes::Ending;
 use saywhy_proto::message::Message;
-use saywhy_proto::session::{Phrase, Step};
+use saywhy_proto::session::{Mute, Step};
 use saywhy_proto::{Farewell, Limits, Session as Machine};
 use serde_json::Value;
 use std::future::Future;
@@ -148,19 +148,5 @@ impl Client {
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client").field("state", &self.machine.state()).finish_non_exhaustive()
-    }
-}
-
-/// A client sends no error messages, only Closes.
-struct Mute;
-
-impl Phrase for Mute {
-    fn farewell(&self, error: &ErrorMessage, _: Option<&str>) -> (Option<String>, CloseFrame) {
-        let code = saywhy_codes::Dialect::App.close_code(error.error());
-        (None, CloseFrame { code, reason: CloseReason::cut(error.message()) })
-    }
-
-    fn expiring(&self, _: Duration) -> Option<String> {
-        None
     }
 }

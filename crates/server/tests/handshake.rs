@@ -6,8 +6,10 @@ use axum::Router;
 use axum::routing::any;
 use saywhy::{Admission, HttpLimits, Settings};
 use serde_json::json;
+use std::sync::Arc;
 use std::time::Duration;
 use support::*;
+use tokio::sync::Notify;
 
 /// Lets everyone in whose handshake is valid.
 fn open_door() -> Router {
@@ -216,7 +218,7 @@ fn a_head_that_is_too_big_is_431() {
 fn a_head_that_is_not_whole_at_its_deadline_is_told_so_and_silence_is_not() {
     let limits = HttpLimits { head: Duration::from_millis(20), ..HttpLimits::default() };
     house_with(Front::Listening(limits.into()), Settings::default(), open_door(), async |house| {
-        for beginning in ["GET /ws HTTP/1.1\r\nHost: app.test\r\n", "G", "\r"] {
+        for beginning in ["GET /ws HTTP/1.1\r\nHost: app.test\r\n", "G", "\r", "PRI * HTTP/2.0\r\n"] {
             let mut client = house.raw(beginning.as_bytes()).await;
             let (head, problem) = client.problem().await;
             assert_eq!((head.status, head.get("connection")), (408, "close"), "{beginning:?}");
@@ -234,6 +236,45 @@ fn a_head_that_is_not_whole_at_its_deadline_is_told_so_and_silence_is_not() {
         let mut client = house.raw(b"GET /nowhere HTTP/1.1\r\nHost: app.test\r\n\r\nGET").await;
         assert_eq!(client.head().await.status, 404);
         assert_eq!(client.problem().await.0.status, 408);
+    });
+}
+
+/// T18: what has asked and waits to ask again holds a connection as much as what has not asked.
+#[test]
+fn t18_connections_with_nothing_going_on_are_limited_in_number() {
+    let limits = HttpLimits { waiting_per_address: 1, ..HttpLimits::default() };
+    let (asked, ends) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (asks, ended) = (Arc::clone(&asked), Arc::clone(&ends));
+    let slowly = any(async move || {
+        asks.notify_one();
+        ended.notified().await;
+    });
+    let router = open_door().route("/slow", slowly);
+    house_with(Front::Listening(limits.into()), Settings::default(), router, async |house| {
+        let mut slow = house.raw(b"GET /slow HTTP/1.1\r\nHost: app.test\r\n\r\n").await;
+        asked.notified().await;
+        // What goes on takes no place, so there is one.
+        let mut kept = house.raw(b"GET /nowhere HTTP/1.1\r\nHost: app.test\r\n\r\n").await;
+        let head = kept.head().await;
+        assert_eq!((head.status, head.get("connection")), (404, ""));
+        let mut crowd = house.raw(b"").await;
+        let (head, problem) = crowd.problem().await;
+        assert_eq!((head.status, problem["name"].as_str()), (503, Some("overloaded")));
+        assert_eq!(crowd.next().await, Seen::Fin);
+        // And none for what is over: it has its answer, and may not ask again.
+        ends.notify_one();
+        let head = slow.head().await;
+        assert_eq!((head.status, head.get("connection")), (200, "close"));
+        assert_eq!(slow.next().await, Seen::Fin);
+        // A session needs none, nor does it when it begins.
+        let mut session = kept;
+        house.another();
+        session.raw(handshake("/ws", BROWSER).as_bytes()).await;
+        assert_eq!(session.head().await.status, 101);
+        assert_eq!(session.message().await["type"], "ready");
+        let mut next = house.raw(b"GET /nowhere HTTP/1.1\r\nHost: app.test\r\n\r\n").await;
+        assert_eq!(next.head().await.status, 404);
+        session.leave().await;
     });
 }
 

@@ -7,6 +7,8 @@ use saywhy::{DrainPlan, HttpLimits, Listening, RefusalForm, Settings};
 use serde_json::json;
 use std::time::Duration;
 use support::*;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 const PAGE: &[(&str, &str)] = &[("Origin", "http://app.test"), ("Sec-WebSocket-Protocol", "saywhy.v1")];
 
@@ -341,7 +343,36 @@ fn an_idle_connection_is_ended_and_one_with_a_session_is_not() {
             tokio::task::yield_now().await;
         }
         // Nothing but the beginning of the preface, and then nothing.
-        let mut silent = house.raw(b"PRI * HTTP/2.0\r\n").await;
-        assert_eq!(silent.next().await, Seen::Fin);
+        let mut silent = TcpStream::connect(house.addr).await.unwrap();
+        silent.write_all(b"PRI * HTTP/2.0\r\n\r\n").await.unwrap();
+        let mut said = Vec::new();
+        silent.read_to_end(&mut said).await.unwrap();
+        assert!(!said.starts_with(b"HTTP/1"), "{said:?}");
+    });
+}
+
+/// T18: a connection that has said which HTTP it speaks has said nothing yet.
+#[test]
+fn t18_connections_without_a_stream_are_limited_in_number() {
+    let limits = HttpLimits { waiting_per_address: 1, ..HttpLimits::default() };
+    house_with(Front::Listening(limits.into()), Settings::default(), desk(&Desk::default()), async |house| {
+        let mut http2 = house.http2().await;
+        let (head, mut client) = ask(house, &mut http2, "/ws", PAGE).await;
+        assert_eq!(head.status, 200);
+        assert_eq!(client.message().await["type"], "ready");
+        // A session takes no place, so there is one.
+        let _waits = house.http2().await;
+        let mut crowd = house.raw(b"").await;
+        assert_eq!(crowd.head().await.status, 503);
+        // And none for a connection whose last session is over.
+        assert_eq!(http2.count(Frame::GOAWAY), 0);
+        client.close(1000, "").await;
+        assert_eq!(client.next().await, Seen::Close(1000, String::new()));
+        assert_eq!(client.next().await, Seen::Fin);
+        client.half_close().await;
+        while http2.count(Frame::GOAWAY) == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(house.ending().await.get("confirmed"), "true");
     });
 }

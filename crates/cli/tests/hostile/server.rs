@@ -17,6 +17,17 @@ pub(crate) const MIB: u64 = 1024 * KIB;
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 const API_KEY: &str = "a key for the tests of hostile peers";
+/// What goes under `[limits]` where one machine stands for many.
+pub(crate) const CROWD: &str = "
+    connections_per_address = 1_000_000
+    unauthenticated_per_address = 1_000_000
+    waiting = 1_000_000
+    waiting_per_address = 1_000_000
+    lingering_per_address = 1_000_000
+    address_connects_per_s = 0
+    address_refusals_per_s = 0
+    failed_tokens = 0
+";
 /// As many read buffers as there are threads: the same on every machine.
 const THREADS: &str = "2";
 
