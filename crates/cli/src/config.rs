@@ -108,9 +108,12 @@ impl Config {
         self.listen.ip().is_loopback() && self.token.is_none()
     }
 
-    /// What `route` asks of its clients: what it says itself, else a token.
+    /// What `route` asks of its clients: what it says itself, else a token; but an upstream asks for its own.
     pub(crate) fn token_policy(&self, route: &Route) -> TokenPolicy {
-        route.token.unwrap_or(TokenPolicy::Required)
+        route.token.unwrap_or(match route.target {
+            Target::Rooms(_) => TokenPolicy::Required,
+            Target::Upstream(_) => TokenPolicy::None,
+        })
     }
 }
 
@@ -563,7 +566,8 @@ pub(crate) struct Route {
     /// The dialect of that name.
     #[serde(skip)]
     pub(crate) dialect: Dialect,
-    /// Whether a token is asked for. Without this key it is required; in development mode the server mints them.
+    /// Whether a token is asked for. Without this key it is required, but in front of an upstream; in development mode the
+    /// server mints them.
     #[schemars(extend("x-client-sees" = "unauthorized"))]
     pub(crate) token: Option<TokenPolicy>,
     /// Whether a client that brings no token may do so in its first message, within `handshake_ms`.
@@ -578,6 +582,9 @@ pub(crate) struct Route {
     pub(crate) compression: Option<Compression>,
     /// The application's own check, asked over HTTP after all others. Without this table there is none.
     pub(crate) check: Option<Check>,
+    /// How the upstream is treated, where there is one.
+    #[serde(default)]
+    pub(crate) relay: Relay,
     /// Limits of this route's own.
     #[serde(default)]
     #[schemars(transform = schema::inherited)]
@@ -602,6 +609,7 @@ impl Route {
             one_per_identity: false,
             compression: None,
             check: None,
+            relay: Relay::default(),
             limits: limits.clone(),
         })
     }
@@ -615,6 +623,30 @@ pub(crate) enum Target {
     Rooms(Rooms),
     /// The back end that connections are relayed to.
     Upstream(Upstream),
+}
+
+/// How an upstream is treated.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Relay {
+    /// More upstreams, each as good as the first: connections are shared out among them, and those that cannot be reached
+    /// come last.
+    pub(crate) more: Vec<Upstream>,
+    /// From a client's request to the upstream's answer.
+    #[schemars(range(min = 10, max = 60_000), extend("x-client-sees" = "gateway_timeout"))]
+    pub(crate) answer_ms: u32,
+    /// Bytes of a message of the upstream's. Nothing of it is kept, it is passed on as it comes.
+    #[schemars(range(min = 1, max = 4_294_967_295_u32), extend("x-client-sees" = "bad_gateway"))]
+    pub(crate) message_bytes: u32,
+    /// Whether clients are told the upstream's own words about a 4xx: a body in JSON with `message`, `error`, `detail` or
+    /// `reason`, of which 200 characters.
+    pub(crate) reasons: bool,
+}
+
+impl Default for Relay {
+    fn default() -> Self {
+        Self { more: Vec::new(), answer_ms: 8_000, message_bytes: 64 * 1024 * 1024, reasons: false }
+    }
 }
 
 /// How messages are compressed (RFC 7692).

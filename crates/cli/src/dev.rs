@@ -46,18 +46,19 @@ pub(crate) fn router(
     for (path, content_type, bytes) in PAGE {
         all = all.route(path, get(move || asset(content_type, bytes)));
     }
+    let first = routes.iter().find(|route| route.rooms().is_some());
     let info = json!({
         "api": api,
         "key": api_key,
-        "rooms": routes.first().map(|route| &route.path),
+        "rooms": first.map(|route| &route.path),
         "version": env!("CARGO_PKG_VERSION"),
     });
     all = all
         .route("/dev/info", get(move || std::future::ready(Json(info.clone()))))
         .route("/dev/token", post(mint).with_state(Arc::clone(signer)))
         .route("/dev/restart", post(restart).with_state(house.clone()))
-        .merge(failures(routes.first().map_or(house, |first| &first.gate), catalogue));
-    if let Some(first) = routes.first() {
+        .merge(failures(first.map_or(house, |first| &first.gate), catalogue));
+    if let Some(first) = first {
         let single = Settings { one_per_identity: true, ..first.gate.settings().clone() };
         all = all.merge(first.router_at("/dev/single", house.with(single)));
     }
@@ -66,9 +67,9 @@ pub(crate) fn router(
 
 /// Rooms for the page to fail in, besides those of the configuration.
 pub(crate) async fn furnish(routes: &[Served]) {
-    let Some(first) = routes.first() else { return };
+    let Some(rooms) = routes.iter().find_map(Served::rooms) else { return };
     for room in ["lobby", "closed", "staff"] {
-        let broker = first.rooms.broker();
+        let broker = rooms.broker();
         let opened = broker.open(room).await;
         let closed = if room == "closed" { broker.close(room).await } else { Ok(()) };
         if let Err(error) = opened.and(closed) {

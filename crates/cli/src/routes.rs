@@ -2,13 +2,14 @@
 
 use crate::config::{self, Config, Target, TokenPolicy};
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::any;
 use saywhy::{
     Admission, Applicant, Check, Compression, DrainPlan, ForwardedHeader, Gate, HttpLimits, Limits, Origin, Proxies,
     Rate, Refusal, RefusalForm, Session, Settings, TokenKeys,
 };
+use saywhy_gateway::{Gateway, Options};
 use saywhy_rooms::broker::{Broker as _, MemoryBroker, MemoryLimits};
 use saywhy_rooms::{Authenticate, Claims, Create, Member, Permission, Rooms, RoomsSettings};
 use std::collections::BTreeMap;
@@ -17,22 +18,38 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 
-/// A route with rooms, ready to be served.
+/// A route, ready to be served.
 pub(crate) struct Served {
     pub(crate) path: String,
     pub(crate) gate: Gate,
-    pub(crate) rooms: Rooms,
-    door: Arc<Door>,
+    behind: Behind,
+}
+
+/// What stands behind a route.
+enum Behind {
+    Rooms(Arc<Hall>),
+    Upstream(Arc<Desk>),
+}
+
+/// Rooms, and the way in.
+struct Hall {
+    door: Door,
+    rooms: Rooms,
+    /// Who brings no token may do so in the first message.
+    asks: bool,
+    authenticate: Authenticate,
+}
+
+/// An upstream, and the way to it.
+struct Desk {
+    door: Door,
+    gateway: Gateway,
 }
 
 /// Who may come in.
 struct Door {
-    rooms: Rooms,
     keys: Arc<TokenKeys>,
     policy: TokenPolicy,
-    /// Who brings no token may do so in the first message.
-    asks: bool,
-    authenticate: Authenticate,
     /// The application's own word.
     check: Option<Check>,
 }
@@ -44,23 +61,36 @@ impl Served {
     /// A route of the configuration, behind a gate of `house`.
     ///
     /// # Errors
-    /// When its check is to be asked over TLS, and the machine has no certificates to trust.
+    /// When its check or its upstream is to be asked over TLS, and the machine has no certificates to trust.
     pub(crate) async fn new(
         route: &config::Route,
         policy: TokenPolicy,
         keys: &Arc<TokenKeys>,
         house: &Gate,
     ) -> io::Result<Self> {
-        let Target::Rooms(settings) = &route.target else {
-            unreachable!("a configuration with upstreams is not served: Config::unservable says so")
-        };
         let gate = house.with(gate_settings(route, house.settings()));
-        let rooms = rooms(settings, route).await;
-        let authenticate = authenticate(Arc::clone(keys), gate.clone());
-        let asks = route.token_in_first_message;
         let check = route.check.as_ref().map(check).transpose()?;
-        let door = Door { rooms: rooms.clone(), keys: Arc::clone(keys), policy, asks, authenticate, check };
-        Ok(Self { path: route.path.to_string(), gate, rooms, door: Arc::new(door) })
+        let door = Door { keys: Arc::clone(keys), policy, check };
+        let behind = match &route.target {
+            Target::Rooms(settings) => {
+                let authenticate = authenticate(Arc::clone(keys), gate.clone());
+                let rooms = rooms(settings, route).await;
+                Behind::Rooms(Arc::new(Hall { door, rooms, asks: route.token_in_first_message, authenticate }))
+            }
+            Target::Upstream(first) => {
+                let gateway = gateway(first, route, &gate.settings().limits)?;
+                Behind::Upstream(Arc::new(Desk { door, gateway }))
+            }
+        };
+        Ok(Self { path: route.path.to_string(), gate, behind })
+    }
+
+    /// Its rooms, if that is what stands behind it.
+    pub(crate) fn rooms(&self) -> Option<&Rooms> {
+        match &self.behind {
+            Behind::Rooms(hall) => Some(&hall.rooms),
+            Behind::Upstream(_) => None,
+        }
     }
 
     /// Its path and everything below.
@@ -68,26 +98,46 @@ impl Served {
         self.router_at(&self.path, self.gate.clone())
     }
 
-    /// The same rooms at another path, behind another gate.
+    /// The same at another path, behind another gate.
     pub(crate) fn router_at(&self, path: &str, gate: Gate) -> Router {
         let below = format!("{}/{{*below}}", path.trim_end_matches('/'));
-        Router::new().route(path, any(enter)).route(&below, any(enter)).with_state(Arc::clone(&self.door)).layer(gate)
+        let router = match &self.behind {
+            Behind::Rooms(hall) => {
+                Router::new().route(path, any(enter)).route(&below, any(enter)).with_state(Arc::clone(hall))
+            }
+            Behind::Upstream(desk) => {
+                Router::new().route(path, any(relay)).route(&below, any(relay)).with_state(Arc::clone(desk))
+            }
+        };
+        router.layer(gate)
     }
 }
 
-async fn enter(admission: Admission, State(door): State<Arc<Door>>) -> Result<Response, Refusal> {
-    if door.asks && admission.token().is_none() {
+async fn enter(admission: Admission, State(hall): State<Arc<Hall>>) -> Result<Response, Refusal> {
+    if hall.asks && admission.token().is_none() {
         return Ok(admission.ask_for_token(async move |applicant| {
-            let member = door.member(&applicant).await?;
+            let member = hall.member(&applicant).await?;
             Ok(|session: Session| session.serve(member))
         }));
     }
-    let member = door.member(&admission).await?;
+    let member = hall.member(&admission).await?;
     Ok(admission.accept(|session| session.serve(member)))
 }
 
-impl Door {
+impl Hall {
     async fn member(&self, applicant: &Applicant) -> Result<Member, Refusal> {
+        let claims = self.door.opens_to(applicant).await?;
+        Ok(self.rooms.member(claims, Arc::clone(&self.authenticate)))
+    }
+}
+
+async fn relay(admission: Admission, State(desk): State<Arc<Desk>>, request: Request) -> Result<Response, Refusal> {
+    desk.door.opens_to(&admission).await?;
+    desk.gateway.relay(admission, &request.into_parts().0).await
+}
+
+impl Door {
+    async fn opens_to(&self, applicant: &Applicant) -> Result<Claims, Refusal> {
         let claims = match (self.policy, applicant.token()) {
             (TokenPolicy::None, _) | (TokenPolicy::Optional, None) => {
                 let claims = guest(applicant.id());
@@ -99,7 +149,7 @@ impl Door {
         if let Some(check) = &self.check {
             check.ask(applicant).await?;
         }
-        Ok(self.rooms.member(claims, Arc::clone(&self.authenticate)))
+        Ok(claims)
     }
 }
 
@@ -122,6 +172,22 @@ fn authenticate(keys: Arc<TokenKeys>, gate: Gate) -> Authenticate {
         let (keys, gate) = (Arc::clone(&keys), gate.clone());
         Box::pin(async move { gate.renew(&session, &keys, &token).await })
     })
+}
+
+/// The configuration was checked: all of them are addresses.
+fn gateway(first: &config::Upstream, route: &config::Route, limits: &Limits) -> io::Result<Gateway> {
+    let relay = &route.relay;
+    let upstreams = std::iter::once(first).chain(&relay.more).filter_map(|upstream| upstream.parse().ok());
+    let limits = Limits {
+        message_bytes: relay.message_bytes as usize,
+        early_message_bytes: relay.message_bytes as usize,
+        // A back end is as fast as it is.
+        messages_per_s: 0,
+        ..limits.clone()
+    };
+    let answer = Duration::from_millis(relay.answer_ms.into());
+    let (route, limits) = (route.path.to_string(), Arc::new(limits));
+    Gateway::new(upstreams, Options { route, answer, limits, reasons: relay.reasons })
 }
 
 async fn rooms(settings: &config::Rooms, route: &config::Route) -> Rooms {
@@ -162,6 +228,7 @@ fn gate_settings(route: &config::Route, server: &Settings) -> Settings {
         refuse: refusal_form(route.refuse),
         dialect: route.dialect.clone(),
         origins: origins([route]),
+        any_subprotocol: matches!(route.target, Target::Upstream(_)),
         one_per_identity: route.one_per_identity,
         replacements: limits.replacements,
         compression: route.compression.as_ref().map(|ours| Compression {

@@ -10,6 +10,7 @@ use axum::routing::get;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use saywhy::catalogue::NOT_FOUND;
 use saywhy::{Catalogue, Drained, Gate, Listening, Refusal, Tls, TokenKeys, TokenSigner};
+use saywhy_rooms::Rooms;
 use saywhy_rooms::api::Api;
 use std::fmt;
 use std::io::{self, Write as _};
@@ -130,7 +131,7 @@ impl<'a> Server<'a> {
         let at = listener.local_addr()?;
         let (http, ws) = self.schemes();
         let mut out = io::stdout().lock();
-        if self.config.is_development() {
+        if self.has_page() {
             writeln!(out, "page {http}://{at}/")?;
         }
         for route in &self.routes {
@@ -150,12 +151,18 @@ impl<'a> Server<'a> {
         Ok(())
     }
 
+    /// Whether the page of development mode is there: for rooms, and where nothing else is.
+    fn has_page(&self) -> bool {
+        let is_free = self.routes.iter().all(|route| route.path != "/");
+        self.config.is_development() && is_free && self.routes.iter().any(|route| route.rooms().is_some())
+    }
+
     fn schemes(&self) -> (&'static str, &'static str) {
         if self.tls.is_some() { ("https", "wss") } else { ("http", "ws") }
     }
 
     fn greet(&self, at: SocketAddr) {
-        if !self.config.is_development() {
+        if !self.has_page() {
             return;
         }
         let (http, _) = self.schemes();
@@ -266,13 +273,12 @@ struct ApiRoutes<'a> {
 
 impl ApiRoutes<'_> {
     fn router(&self) -> Router {
-        let api = |route: &Served| {
-            let (rooms, gate) = (route.rooms.clone(), self.house.clone());
-            Api::new(rooms, gate, Arc::clone(self.catalogue), self.key).router()
-        };
-        let mut all = self.routes.first().map_or_else(Router::new, api);
-        for route in self.routes.iter().filter(|route| route.path != "/") {
-            all = all.nest(&format!("/at{}", route.path), api(route));
+        let api =
+            |rooms: &Rooms| Api::new(rooms.clone(), self.house.clone(), Arc::clone(self.catalogue), self.key).router();
+        let with_rooms = || self.routes.iter().filter_map(|route| Some((&*route.path, route.rooms()?)));
+        let mut all = with_rooms().next().map_or_else(Router::new, |(_, rooms)| api(rooms));
+        for (path, rooms) in with_rooms().filter(|(path, _)| *path != "/") {
+            all = all.nest(&format!("/at{path}"), api(rooms));
         }
         all
     }

@@ -218,7 +218,7 @@ fn schema() -> Value {
 }
 
 /// The tables in the order in which one meets them.
-const TABLES: [&str; 16] = [
+const TABLES: [&str; 17] = [
     "",
     "[tls]",
     "[proxies]",
@@ -233,6 +233,7 @@ const TABLES: [&str; 16] = [
     "[route.rooms.history]",
     "[route.compression]",
     "[route.check]",
+    "[route.relay]",
     "[[error]]",
     "[[dialect]]",
 ];

@@ -34,6 +34,13 @@ impl ErrorMessage {
         Self { error, message, retry: error.retry, details: Vec::new() }
     }
 
+    /// The same error in other words.
+    #[must_use]
+    pub fn say(self, message: impl Into<Cow<'static, str>>) -> Self {
+        let Self { error, retry, details, .. } = self;
+        Self { retry, details, ..Self::new(error, message.into()) }
+    }
+
     /// Adds a public, structured fact, such as the field at fault.
     #[must_use]
     pub fn detail(mut self, key: &'static str, value: impl Into<Detail>) -> Self {

@@ -50,6 +50,13 @@ pub struct Extension {
     parameters: Vec<(String, Option<String>)>,
 }
 
+impl Extension {
+    /// Whether it is permessage-deflate.
+    pub fn is_deflate(&self) -> bool {
+        self.name == NAME
+    }
+}
+
 /// The elements of a `Sec-WebSocket-Extensions` header (RFC 6455 §9.1); `None` when that is not what it is, or has more
 /// than 128 of something.
 pub fn extensions(header: &str) -> Option<Vec<Extension>> {

@@ -193,6 +193,12 @@ pub fn write_close(close: Option<&CloseFrame>, key: Option<[u8; 4]>, out: &mut V
     write(Opcode::Close, &payload[..len], key, out);
 }
 
+/// The key that masks a frame's payload from byte `offset` on as `key` masks the whole (RFC 6455 §5.3).
+pub(crate) fn key_at(mut key: [u8; 4], offset: u64) -> [u8; 4] {
+    key.rotate_left((offset % 4) as usize);
+    key
+}
+
 /// Masks or unmasks `payload`, whose first byte is byte `offset` of its frame (RFC 6455 §5.3).
 pub fn mask(payload: &mut [u8], key: [u8; 4], offset: u64) {
     let shift = (offset % 4) as u32 * 8;
@@ -225,7 +231,7 @@ pub struct FrameReader {
 }
 
 /// A part of a frame's payload, still masked.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Piece<'a> {
     /// The frame that it belongs to.
     pub header: Header,

@@ -21,6 +21,8 @@ pub enum Message<'a> {
 pub enum Item<'a> {
     /// A data message, whole.
     Message(Message<'a>),
+    /// A part of a data message, as it came: only of a decoder that [passes messages on](Decoder::pass_on).
+    Piece(Piece<'a>),
     /// A Ping, to be answered with the same bytes.
     Ping(Cow<'a, [u8]>),
     /// A Pong.
@@ -43,6 +45,8 @@ pub struct Decoder {
     message_bytes: u32,
     /// Data frames are skipped, not kept: we have said Close and only wait for the peer's.
     discarding: bool,
+    /// Data frames are handed on, not kept.
+    passing: bool,
     data: Option<Box<Assembly>>,
     /// How long the last message was, if it did not come in one piece.
     before: u32,
@@ -89,6 +93,7 @@ impl Decoder {
             sender,
             message_bytes: u32::try_from(message_bytes).unwrap_or(u32::MAX),
             discarding: false,
+            passing: false,
             data: None,
             before: 0,
             inflater: None,
@@ -101,6 +106,16 @@ impl Decoder {
     pub fn discard(&mut self) {
         self.discarding = true;
         self.data = None;
+    }
+
+    /// From now on hands data on in pieces, as they come, instead of making messages of them. They are judged all the same:
+    /// their order, their length, and text, where it is neither masked nor compressed. `compressed` says whether
+    /// permessage-deflate was agreed on; the limit is then about the bytes that are handed on.
+    pub fn pass_on(&mut self, compressed: bool) {
+        self.passing = true;
+        if compressed {
+            self.frames.allow_compression();
+        }
     }
 
     /// Compressed messages were agreed on. They are inflated from [`Decoder::allow_compressed`] on.
@@ -147,6 +162,7 @@ impl Decoder {
             Ok((taken, Some(piece))) if !self.frames.is_judging() => (taken, Ok(self.skim(piece))),
             Ok((taken, Some(piece))) if piece.header.opcode.is_control() => (taken, self.control(piece)),
             Ok((taken, Some(_))) if self.discarding => (taken, Ok(None)),
+            Ok((taken, Some(piece))) if self.passing => (taken, self.pass(piece)),
             Ok((taken, Some(piece))) => (taken, self.data(piece)),
             Err(violation) => {
                 self.discard();
@@ -184,27 +200,68 @@ impl Decoder {
         self.frames.pass(bytes as u64);
     }
 
+    /// Judges a data frame by its header: what its message has declared so far.
+    fn declared(&self, header: Header) -> Result<u64, Violation> {
+        let before = match (header.opcode, &self.data) {
+            (Opcode::Continuation, None) => return Err(Violation::NothingToContinue),
+            (Opcode::Continuation, Some(data)) => data.declared,
+            (_, Some(_)) => return Err(Violation::UnfinishedMessage),
+            (_, None) => 0,
+        };
+        let declared = before.saturating_add(header.len);
+        let is_compressed = header.compressed || self.data.as_ref().is_some_and(|data| data.compressed);
+        let most = self.message_bytes();
+        let most = if is_compressed && !self.passing { deflated_most(most) } else { most };
+        if declared > most as u64 {
+            return Err(Violation::TooBig);
+        }
+        if header.compressed && self.too_early {
+            return Err(Violation::DeflateEarly);
+        }
+        Ok(declared)
+    }
+
+    /// Hands a piece on. Whatever it belongs to has no more to it here than what judges the rest of it.
+    fn pass<'a>(&mut self, piece: Piece<'a>) -> Result<Option<Item<'a>>, Violation> {
+        let Header { fin, compressed, opcode, mask, .. } = piece.header;
+        let ends = fin && piece.is_last();
+        if piece.is_first {
+            let declared = self.declared(piece.header)?;
+            let is_readable = opcode == Opcode::Text && mask.is_none() && !compressed;
+            match &mut self.data {
+                Some(data) => data.declared = declared,
+                None if ends => {
+                    if is_readable && std::str::from_utf8(piece.payload).is_err() {
+                        return Err(Violation::TextNotUtf8);
+                    }
+                    return Ok(Some(Item::Piece(piece)));
+                }
+                None => {
+                    let content = Content::Passed(is_readable.then(Utf8::default));
+                    self.data = Some(Box::new(Assembly { content, compressed, declared }));
+                }
+            }
+        }
+        // Without an assembly the message was refused before, and what is left of it is skipped.
+        let Some(data) = &mut self.data else { return Ok(None) };
+        if let Content::Passed(Some(text)) = &mut data.content {
+            text.push(piece.payload, |_| ())?;
+            if ends && !text.is_whole() {
+                return Err(Violation::TextNotUtf8);
+            }
+        }
+        if ends {
+            self.data = None;
+        }
+        Ok(Some(Item::Piece(piece)))
+    }
+
     fn data<'a>(&mut self, mut piece: Piece<'a>) -> Result<Option<Item<'a>>, Violation> {
         let Header { fin, compressed, opcode, len, .. } = piece.header;
         let coming = len - piece.offset;
         let ends = fin && piece.is_last();
         if piece.is_first {
-            let before = match (opcode, &self.data) {
-                (Opcode::Continuation, None) => return Err(Violation::NothingToContinue),
-                (Opcode::Continuation, Some(data)) => data.declared,
-                (_, Some(_)) => return Err(Violation::UnfinishedMessage),
-                (_, None) => 0,
-            };
-            let declared = before.saturating_add(len);
-            let is_compressed = compressed || self.data.as_ref().is_some_and(|data| data.compressed);
-            let most = self.message_bytes();
-            let most = if is_compressed { deflated_most(most) } else { most };
-            if declared > most as u64 {
-                return Err(Violation::TooBig);
-            }
-            if compressed && self.too_early {
-                return Err(Violation::DeflateEarly);
-            }
+            let declared = self.declared(piece.header)?;
             match &mut self.data {
                 Some(data) => data.declared = declared,
                 // The common case: a message in one frame, all of it there.
@@ -383,13 +440,18 @@ struct Assembly {
 
 #[derive(Debug)]
 enum Content {
-    Text(Utf8),
+    Text(String, Utf8),
     Binary(Vec<u8>),
+    /// It is handed on; text is only looked at.
+    Passed(Option<Utf8>),
 }
 
 impl Assembly {
     fn new(opcode: Opcode, compressed: bool, declared: u64) -> Self {
-        let content = if opcode == Opcode::Text { Content::Text(Utf8::default()) } else { Content::Binary(Vec::new()) };
+        let content = match opcode {
+            Opcode::Text => Content::Text(String::new(), Utf8::default()),
+            _ => Content::Binary(Vec::new()),
+        };
         Self { content, compressed, declared }
     }
 
@@ -406,22 +468,30 @@ impl Assembly {
                 all.extend_from_slice(bytes);
                 Ok(())
             }
-            Content::Text(all) => all.push(bytes, room),
+            Content::Text(all, utf8) => utf8.push(bytes, |text| {
+                if let Some(more) = room.growth(all.len(), all.capacity(), text.len()) {
+                    all.reserve_exact(more);
+                }
+                all.push_str(text);
+            }),
+            Content::Passed(_) => Ok(()),
         }
     }
 
     fn len(&self) -> usize {
         match &self.content {
             Content::Binary(all) => all.len(),
-            Content::Text(all) => all.text.len() + all.pending_len,
+            Content::Text(all, utf8) => all.len() + utf8.pending_len,
+            Content::Passed(_) => 0,
         }
     }
 
     fn finish(self) -> Result<Message<'static>, Violation> {
         Ok(match self.content {
             Content::Binary(all) => Message::Binary(Cow::Owned(all)),
-            Content::Text(Utf8 { text, pending_len: 0, .. }) => Message::Text(Cow::Owned(text)),
-            Content::Text(_) => return Err(Violation::TextNotUtf8),
+            Content::Text(all, utf8) if utf8.is_whole() => Message::Text(Cow::Owned(all)),
+            Content::Text(..) => return Err(Violation::TextNotUtf8),
+            Content::Passed(_) => Message::Binary(Cow::Borrowed(&[])),
         })
     }
 }
@@ -460,38 +530,37 @@ impl Room {
     }
 }
 
-/// Text that is checked as it arrives: the first byte that cannot belong to UTF-8 fails it.
+/// Checks text as it arrives: the first byte that cannot belong to UTF-8 fails it.
 #[derive(Debug, Default)]
 struct Utf8 {
-    text: String,
     /// The beginning of a character whose rest has not arrived.
     pending: [u8; 4],
     pending_len: usize,
 }
 
 impl Utf8 {
-    fn push(&mut self, mut bytes: &[u8], room: Room) -> Result<(), Violation> {
+    /// Gives `take` what has become text.
+    fn push(&mut self, mut bytes: &[u8], mut take: impl FnMut(&str)) -> Result<(), Violation> {
         while self.pending_len > 0 {
             let Some((&next, rest)) = bytes.split_first() else { return Ok(()) };
             bytes = rest;
             self.pending[self.pending_len] = next;
             self.pending_len += 1;
-            self.settle(room)?;
+            self.settle(&mut take)?;
         }
         let (whole, begun) = bytes.split_at(bytes.len() - unfinished(bytes));
-        let whole = std::str::from_utf8(whole).map_err(|_| Violation::TextNotUtf8)?;
-        self.append(whole, room);
+        take(std::str::from_utf8(whole).map_err(|_| Violation::TextNotUtf8)?);
         self.pending[..begun.len()].copy_from_slice(begun);
         self.pending_len = begun.len();
-        if begun.is_empty() { Ok(()) } else { self.settle(room) }
+        if begun.is_empty() { Ok(()) } else { self.settle(&mut take) }
     }
 
-    /// Appends the pending character if it is whole; fails if it can never be.
-    fn settle(&mut self, room: Room) -> Result<(), Violation> {
+    /// Hands on the pending character if it is whole; fails if it can never be.
+    fn settle(&mut self, take: &mut impl FnMut(&str)) -> Result<(), Violation> {
         let pending = self.pending;
         match std::str::from_utf8(&pending[..self.pending_len]) {
             Ok(character) => {
-                self.append(character, room);
+                take(character);
                 self.pending_len = 0;
                 Ok(())
             }
@@ -500,11 +569,8 @@ impl Utf8 {
         }
     }
 
-    fn append(&mut self, text: &str, room: Room) {
-        if let Some(more) = room.growth(self.text.len(), self.text.capacity(), text.len()) {
-            self.text.reserve_exact(more);
-        }
-        self.text.push_str(text);
+    fn is_whole(&self) -> bool {
+        self.pending_len == 0
     }
 }
 

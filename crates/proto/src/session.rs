@@ -19,7 +19,7 @@
 //! Close is ever written and nothing after it; each session has exactly one [`Ending`].
 
 use crate::deflate::{Agreed, Compression, Deflater, Inflater};
-use crate::frame::{self, Header, Opcode};
+use crate::frame::{self, Header, Opcode, Piece};
 use crate::limits::{Limits, Meter};
 use crate::message::{Decoder, Item, Message, Shared};
 use crate::violation::Violation;
@@ -166,6 +166,15 @@ pub struct Delivery<'a> {
     pub over_limit: Option<Duration>,
 }
 
+/// What a relay takes from one side.
+#[derive(Debug)]
+pub enum Passing<'a> {
+    /// A part of a message, as it came, for [`Session::pass`] of the other side.
+    Piece(Piece<'a>),
+    /// A message has begun too fast: how long it is until one may.
+    TooFast(Duration),
+}
+
 /// What became of a message that was to be sent.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Sent {
@@ -228,6 +237,8 @@ pub struct Session {
     unwritten: bool,
     /// Both sides have had their say.
     complete: bool,
+    /// A message that is passed on has begun to be written, and not ended: only control frames may stand in it.
+    inside: bool,
     next: Step,
 }
 
@@ -330,6 +341,7 @@ impl Session {
             record: None,
             unwritten: false,
             complete: false,
+            inside: false,
             next: Step::Continue,
             limits,
         }
@@ -343,6 +355,23 @@ impl Session {
         };
         self.decoder.inflate_with(Inflater::new(agreed, peer));
         self.deflater = Some(Box::new(Deflater::new(agreed, self.role, ours)));
+    }
+
+    /// From now on messages are not read but passed on to another session: [`Session::receive_passing`] and
+    /// [`Session::pass`]. `compressed` says whether permessage-deflate was agreed on, by those whom they are from and for.
+    pub fn relays(&mut self, compressed: bool) {
+        self.decoder.pass_on(compressed);
+    }
+
+    /// What a session may take.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Why the session ends, once it does, and the peer's Close if one has come. Gone when the [`Ending`] is taken.
+    pub fn ending(&self) -> Option<(EndCause, Option<&SeenClose>)> {
+        let record = self.record.as_ref()?;
+        Some((record.cause?, record.received.as_ref()))
     }
 
     /// Where the session is.
@@ -384,14 +413,34 @@ impl Session {
     /// Takes bytes that arrived, which are unmasked in place; says how many it took, and a message if one is whole.
     /// Call it again with the rest until all are taken.
     pub fn receive<'a>(&mut self, bytes: &'a mut [u8], now: Duration) -> (usize, Option<Delivery<'a>>) {
+        match self.hear(bytes, now) {
+            (taken, Some(Item::Message(message))) => (taken, self.message(message, now)),
+            (taken, _) => (taken, None),
+        }
+    }
+
+    /// As [`Session::receive`], of a session that [relays](Session::relays): nothing is unmasked or kept.
+    pub fn receive_passing<'a>(&mut self, bytes: &'a mut [u8], now: Duration) -> (usize, Option<Passing<'a>>) {
+        let (taken, item) = self.hear(bytes, now);
+        let Some(Item::Piece(piece)) = item.filter(|_| self.state != State::Closing) else { return (taken, None) };
+        self.last_message = now.into();
+        if piece.is_first && piece.header.opcode != Opcode::Continuation {
+            let meter = self.meters(now).messages.as_ref();
+            if let Some(wait) = meter.and_then(|meter| meter.check(now).err()) {
+                return (taken, Some(Passing::TooFast(wait)));
+            }
+        }
+        (taken, Some(Passing::Piece(piece)))
+    }
+
+    /// Does what the protocol asks for, and hands on what is for the application.
+    fn hear<'a>(&mut self, bytes: &'a mut [u8], now: Duration) -> (usize, Option<Item<'a>>) {
         self.last_read = now.into();
         if self.deaf || self.state == State::Closed {
             return (bytes.len(), None);
         }
         let (taken, item) = self.decoder.next(bytes);
-        let delivery = match item {
-            Ok(None) => None,
-            Ok(Some(Item::Message(message))) => self.message(message, now),
+        let item = match item {
             Ok(Some(Item::Ping(payload))) => {
                 if self.control_allowed(now) {
                     self.pong(&payload);
@@ -406,6 +455,7 @@ impl Session {
                 self.peer_closed(close, violation, now);
                 None
             }
+            Ok(item) => item,
             Err(violation) => {
                 self.violated(violation, now);
                 None
@@ -416,7 +466,7 @@ impl Session {
             None => Some(now.into()),
             since => since,
         };
-        (taken, delivery)
+        (taken, item)
     }
 
     /// Where the next bytes may be read to at once, without a copy, and how many at most; see [`Decoder::place`].
@@ -661,6 +711,36 @@ impl Session {
         true
     }
 
+    /// Appends a part of a message that came from elsewhere, as a frame of its own unless it is one already, with the mask
+    /// that it has. So what is written ends with a whole frame at any time, and a Close may follow it. False when the
+    /// session is ending.
+    pub fn pass(&mut self, piece: &Piece<'_>, out: &mut Vec<u8>) -> bool {
+        if !self.accepts_data() {
+            return false;
+        }
+        let (header, ends) = (piece.header, piece.is_last());
+        if piece.payload.is_empty() && !ends {
+            // Announced; there is nothing to write yet.
+            return true;
+        }
+        let theirs = header.mask.map(|key| frame::key_at(key, piece.offset));
+        let mask = match self.role {
+            Role::Client => theirs.or_else(|| self.key()),
+            Role::Server => None,
+        };
+        let fin = header.fin && ends;
+        let opcode = if self.inside { Opcode::Continuation } else { header.opcode };
+        let compressed = header.compressed && !self.inside;
+        Header { fin, compressed, opcode, mask, len: piece.payload.len() as u64 }.write(out);
+        let start = out.len();
+        out.extend_from_slice(piece.payload);
+        for key in [theirs, mask].into_iter().flatten().filter(|_| theirs != mask) {
+            frame::mask(&mut out[start..], key, 0);
+        }
+        self.inside = !fin;
+        true
+    }
+
     fn write_data(&mut self, opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
         let key = self.key();
         let deflater = self.deflater.as_mut().filter(|_| self.was_ready);
@@ -696,7 +776,8 @@ impl Session {
             let key = self.key();
             frame::write(Opcode::Ping, &[], key, out);
         }
-        if std::mem::take(&mut self.expiring)
+        if !self.inside
+            && std::mem::take(&mut self.expiring)
             && let Some(expiry) = &self.expires
             && let Some(message) = phrase.expiring(expiry.at.get().saturating_sub(now))
         {
@@ -721,7 +802,7 @@ impl Session {
             }
             Words::Close(close) => (None, close),
         };
-        if let Some(message) = message.filter(|_| !received) {
+        if let Some(message) = message.filter(|_| !received && !self.inside) {
             let key = self.key();
             frame::write(Opcode::Text, message.as_bytes(), key, out);
         }

@@ -1,12 +1,13 @@
 //! A connection that asks to be let in. Exactly one decision is made about it.
 
 use crate::applicant::Applicant;
+use crate::driver::Driver;
 use crate::pending::{self, Pending, Slot};
 use crate::refusal::Refusal;
+use crate::relay::{Upstream, relay};
 use crate::session::{self, Session};
 use crate::stream::Io;
 use crate::token::TokenProblem;
-use crate::transport::Driver;
 use axum_core::extract::FromRequestParts;
 use axum_core::response::{IntoResponse, Response};
 use http::header::{AUTHORIZATION, COOKIE};
@@ -116,6 +117,24 @@ impl Admission {
         pending.welcome()
     }
 
+    /// Lets the connection in and joins it to an upstream, which has let it in already: what either says the other hears,
+    /// and when one of them is gone the other is told. To a client the upstream's own Close is passed on as it is; whatever
+    /// else ends the upstream is a `bad_gateway`.
+    pub fn relay(self, upstream: Upstream) -> Response {
+        let mut slot = pending::lock(&self.slot);
+        let Some(pending) = &mut *slot else {
+            return Refusal::new(INTERNAL_ERROR).into_response();
+        };
+        self.applicant.connection.relayed();
+        pending.protocol = upstream.protocol.clone();
+        // Compression is between the two ends.
+        pending.agreed = None;
+        pending.headers = Some(Box::new(upstream.headers.clone()));
+        let upstream = Box::new(upstream);
+        pending.accepted = Some(Box::new(|pending| tokio::spawn(join(pending, upstream)).abort_handle()));
+        pending.welcome()
+    }
+
     /// Does not let it in.
     pub fn refuse(self, error: impl Into<ErrorMessage>) -> Refusal {
         Refusal::new(error)
@@ -130,6 +149,13 @@ where
     // Without a driver, the client was gone before the 101 could be written.
     if let Some(driver) = upgraded(pending).await {
         session::run(Session::new(driver), session).await;
+    }
+}
+
+async fn join(pending: Box<Pending>, upstream: Box<Upstream>) {
+    match upgraded(pending).await {
+        Some(driver) => relay(driver, *upstream).await,
+        None => upstream.leave().await,
     }
 }
 

@@ -52,6 +52,11 @@ impl Applicant {
         self.connection.peer
     }
 
+    /// Whether it comes over TLS: over ours, or as a trusted proxy says. `None` when nobody can tell.
+    pub fn is_secure(&self) -> Option<bool> {
+        self.connection.secure
+    }
+
     /// Checks its token, and says whose connection it is. What the application reads of the token is the answer.
     ///
     /// # Errors

@@ -14,12 +14,12 @@
 //! | nothing, until the deadline | `timeout`; ends |
 
 use crate::applicant::Applicant;
+use crate::driver::Reply;
 use crate::observe;
 use crate::panic::caught;
 use crate::refusal::Refusal;
 use crate::session::Session;
 use crate::token::TokenProblem;
-use crate::transport::Reply;
 use saywhy_codes::catalogue::{BAD_REQUEST, INTERNAL_ERROR, POLICY_VIOLATION, REPLACED, UNSUPPORTED_DATA};
 use saywhy_proto::Farewell;
 use saywhy_proto::envelope::Envelope;

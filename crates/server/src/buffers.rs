@@ -57,6 +57,9 @@ impl Input {
 
     /// Keeps only what is not decoded, when it has to wait and the buffer does not.
     pub(crate) fn shrink(self: Box<Self>) -> Option<Box<Self>> {
+        if self.buffer.len() != INPUT_BYTES {
+            return Some(self);
+        }
         let rest = Self::of(self.buffer[self.at..self.end].to_vec());
         self.give_back();
         rest

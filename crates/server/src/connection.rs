@@ -2,6 +2,7 @@
 
 use crate::clock::{instant, now};
 use crate::gate::PeerAddr;
+use crate::proxies::Source;
 use crate::settings::Settings;
 use http::{Request, Version};
 use saywhy_proto::Farewell;
@@ -24,6 +25,8 @@ pub(crate) struct Connection {
     pub(crate) peer: Option<IpAddr>,
     /// It is a stream of an HTTP/2 connection.
     pub(crate) http2: bool,
+    /// It came over TLS, where that is known.
+    pub(crate) secure: Option<bool>,
     /// Messages of the envelope may be sent; a foreign subprotocol gets Closes only.
     pub(crate) json: bool,
     /// When the upgrade was asked for.
@@ -33,6 +36,8 @@ pub(crate) struct Connection {
     extracted: AtomicBool,
     /// `ready` was said.
     ready: AtomicBool,
+    /// What is said on it is between the client and an upstream.
+    relayed: AtomicBool,
     /// What runs the session, once it was let in.
     pub(crate) task: OnceLock<AbortHandle>,
     queue: Mutex<Queue>,
@@ -43,12 +48,14 @@ pub(crate) struct Asked {
     pub(crate) path: Box<str>,
     pub(crate) peer: Option<IpAddr>,
     pub(crate) http2: bool,
+    pub(crate) secure: Option<bool>,
 }
 
 impl Asked {
     pub(crate) fn of<B>(request: &Request<B>) -> Self {
         let peer = request.extensions().get::<PeerAddr>().map(|peer| peer.0.ip());
-        Self { path: request.uri().path().into(), peer, http2: request.version() == Version::HTTP_2 }
+        let secure = request.extensions().get::<Source>().and_then(|source| source.secure);
+        Self { path: request.uri().path().into(), peer, http2: request.version() == Version::HTTP_2, secure }
     }
 }
 
@@ -115,18 +122,20 @@ fn bytes_of(frame: &Shared) -> u32 {
 impl Connection {
     /// One whose upgrade is asked for now.
     pub(crate) fn new(settings: Arc<Settings>, asked: Asked, json: bool) -> Self {
-        let Asked { path, peer, http2 } = asked;
+        let Asked { path, peer, http2, secure } = asked;
         Self {
             id: Uuid::now_v7(),
             settings,
             path,
             peer,
             http2,
+            secure,
             json,
             started: now(),
             user: OnceLock::new(),
             extracted: AtomicBool::new(false),
             ready: AtomicBool::new(false),
+            relayed: AtomicBool::new(false),
             task: OnceLock::new(),
             queue: Mutex::default(),
         }
@@ -147,6 +156,15 @@ impl Connection {
 
     pub(crate) fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
+    }
+
+    /// What is said on it is between the client and an upstream from now on.
+    pub(crate) fn relayed(&self) {
+        self.relayed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_relayed(&self) -> bool {
+        self.relayed.load(Ordering::Relaxed)
     }
 
     /// When `ready` has to be said.

@@ -7,7 +7,7 @@ use saywhy_codes::Retry;
 use saywhy_codes::catalogue::SERVICE_RESTART;
 use saywhy_proto::Farewell;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// How to drain.
 #[derive(Clone, Copy, Debug)]
@@ -50,18 +50,31 @@ impl Gate {
         sessions.shuffle(&mut rand::rng());
         let count = sessions.len();
         let step = plan.window / u32::try_from(count.max(1)).unwrap_or(u32::MAX);
-        for (place, session) in sessions.iter().enumerate() {
-            let delay = plan.retry_after + step * u32::try_from(place).unwrap_or(u32::MAX);
-            session.restart(delay, step);
+        let nth = move |place: usize| step * u32::try_from(place).unwrap_or(u32::MAX);
+        let (relayed, told): (Vec<_>, Vec<_>) =
+            sessions.into_iter().enumerate().partition(|(_, session)| session.0.is_relayed());
+        for (place, session) in told {
+            session.restart(plan.retry_after + nth(place), step);
         }
-        drop(sessions);
+        // Whoever talks to an upstream cannot be told when to come back, only be let go of at a time of its own.
+        let begun = Instant::now();
+        tokio::spawn(async move {
+            for (place, session) in relayed {
+                sleep_until(begun + nth(place)).await;
+                session.restart(plan.retry_after, step);
+            }
+        });
         let deadline = Instant::now() + plan.deadline;
         // Leaving is no event that anyone waits for but us, here, once: looking now and then is enough.
         while self.house().count() > 0 && Instant::now() < deadline {
             sleep(Duration::from_millis(20)).await;
         }
         let left = self.house().everyone();
-        left.iter().for_each(Outbox::cut);
+        for session in &left {
+            // In case its time had not come.
+            session.restart(plan.retry_after, plan.window);
+            session.cut();
+        }
         Drained { sessions: count, cut: left.len() }
     }
 }

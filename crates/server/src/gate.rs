@@ -237,7 +237,7 @@ impl Gate {
         let settings = self.settings();
         let spoken = |protocol: &&String| *protocol == SAYWHY_V1 || settings.subprotocols.contains(protocol);
         let chosen = protocols.iter().find(spoken);
-        let unknown = chosen.is_none() && !protocols.is_empty();
+        let unknown = chosen.is_none() && !protocols.is_empty() && !settings.any_subprotocol;
         // A refusal selects what it does not speak: otherwise the browser fails the connection itself.
         let protocol = chosen.or_else(|| protocols.iter().find(|p| !handshake::is_token_like(p))).cloned();
         let json = settings.envelope && protocol.as_deref().is_none_or(|protocol| protocol == SAYWHY_V1);
@@ -251,6 +251,7 @@ impl Gate {
             accepted: None,
             asks: false,
             agreed,
+            headers: None,
             accept,
             protocol,
         });

@@ -98,7 +98,7 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<Handshake, Invalid> {
         check(single(headers, &SEC_WEBSOCKET_VERSION) == Some("13"), Invalid::Version)?;
         let key = single(headers, &SEC_WEBSOCKET_KEY).ok_or(Invalid::Key)?;
         check(STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16), Invalid::Key)?;
-        Some(accept(key))
+        Some(accept_of(key))
     };
     let no_body = headers.get(CONTENT_LENGTH).is_none_or(|length| length.as_bytes() == b"0");
     check(no_body && !headers.contains_key(TRANSFER_ENCODING), Invalid::Body)?;
@@ -106,8 +106,8 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<Handshake, Invalid> {
     Ok(Handshake { accept, protocols, bearer, extensions: extensions(headers)? })
 }
 
-/// RFC 6455 §4.2.2: the key and a constant, hashed.
-fn accept(key: &str) -> String {
+/// The `Sec-WebSocket-Accept` that answers a `Sec-WebSocket-Key` (RFC 6455 §4.2.2): the key and a constant, hashed.
+pub fn accept_of(key: &str) -> String {
     let mut hash = Sha1::new();
     hash.update(key);
     hash.update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
@@ -160,6 +160,11 @@ fn extensions(headers: &HeaderMap) -> Result<Vec<Extension>, Invalid> {
 /// RFC 9110 §5.6.2.
 fn is_token(item: &str) -> bool {
     !item.is_empty() && item.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+/// Whether a subprotocol on offer is a token, for us to take: `saywhy.bearer.…`.
+pub fn carries_token(protocol: &str) -> bool {
+    protocol.starts_with(BEARER)
 }
 
 /// Whether a subprotocol looks as if it carried a secret: it must not come back in a header.

@@ -42,6 +42,7 @@ mod clock;
 mod closing;
 mod connection;
 mod drain;
+mod driver;
 mod failure;
 mod fetch;
 mod gate;
@@ -57,6 +58,7 @@ mod places;
 mod proxies;
 mod rates;
 mod refusal;
+mod relay;
 mod revocation;
 mod serve;
 mod session;
@@ -74,10 +76,12 @@ pub use check::Check;
 pub use drain::{DrainPlan, Drained};
 pub use failure::{Explain, Failure};
 pub use gate::{Gate, Gated, PeerAddr};
+pub use handshake::{accept_of, carries_token};
 pub use origin::{InvalidOrigin, Origin};
 pub use outbox::{Encoded, Gone, Outbox};
 pub use proxies::{ForwardedHeader, InvalidNetwork, Network, Proxies};
 pub use refusal::Refusal;
+pub use relay::Upstream;
 pub use revocation::{NotRevoked, Revocation, Revoked};
 pub use saywhy_codes::{
     Catalogue, CatalogueEntry, Cause, CloseCode, CustomDialect, Detail, Dialect, EndCause, Ending, ErrorCode,

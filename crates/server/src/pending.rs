@@ -5,7 +5,7 @@ use crate::incoming::Underway;
 use axum_core::body::Body;
 use axum_core::response::Response;
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
-use http::{Extensions, HeaderValue, StatusCode};
+use http::{Extensions, HeaderMap, HeaderValue, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use saywhy_codes::{EndCause, Loss};
 use saywhy_proto::deflate::Agreed;
@@ -27,6 +27,8 @@ pub(crate) struct Pending {
     pub(crate) asks: bool,
     /// What was agreed about compression, should the connection be let in.
     pub(crate) agreed: Option<Agreed>,
+    /// More headers of the answer, should it be let in.
+    pub(crate) headers: Option<Box<HeaderMap>>,
     /// `Sec-WebSocket-Accept`; HTTP/2 has none.
     pub(crate) accept: Option<String>,
     /// The subprotocol of the answer.
@@ -89,6 +91,9 @@ impl Pending {
         // Names and numbers, so it is a header value.
         if let Some(Ok(agreed)) = self.agreed.map(|agreed| HeaderValue::from_str(&agreed.to_string())) {
             response.headers_mut().insert(SEC_WEBSOCKET_EXTENSIONS, agreed);
+        }
+        if let Some(headers) = &self.headers {
+            response.headers_mut().extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         }
         response
     }

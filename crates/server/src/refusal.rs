@@ -1,15 +1,15 @@
 //! Refusing a connection: one cause, and an encoding for each kind of reader. Nothing else makes a refusing answer.
 
 use crate::clock::now;
+use crate::driver::Driver;
 use crate::pending::Pending;
 use crate::rates::Patience;
 use crate::stream::Io;
-use crate::transport::Driver;
 use axum_core::body::Body;
 use axum_core::response::{IntoResponse, Response};
-use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE};
+use http::header::{CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use saywhy_codes::catalogue::OVERLOADED;
+use saywhy_codes::catalogue::{BAD_GATEWAY, OVERLOADED};
 use saywhy_codes::{Catalogue, Cause, EndCause, ErrorMessage, Retry};
 use saywhy_proto::Farewell;
 use saywhy_proto::envelope::Details;
@@ -46,6 +46,13 @@ impl Refusal {
         self
     }
 
+    /// Other words for the same error. They are public.
+    #[must_use]
+    pub fn say(mut self, message: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+        self.error = self.error.say(message);
+        self
+    }
+
     /// A more exact status than the row's, for the `http` form.
     pub fn status(mut self, status: StatusCode) -> Self {
         self.status = status;
@@ -75,6 +82,29 @@ impl Refusal {
             Self::new(said_in_http(status, response.headers())).because(format!("the route answered {status}"));
         // A redirection has nowhere to lead a WebSocket: it is a mistake of the request.
         Some(if status.is_redirection() { refusal } else { refusal.status(status) })
+    }
+
+    /// The refusal that another server's answer to an opening handshake stands for, when it was no 101. `details` have its
+    /// status, and where it redirects to: nobody follows.
+    ///
+    /// What is neither a redirection nor an error is no answer to a handshake: `bad_gateway`, and not to be tried again.
+    pub fn of_upstream(status: StatusCode, headers: &HeaderMap) -> Self {
+        let cause = format!("the upstream answered {status}");
+        if !(status.is_redirection() || status.is_client_error() || status.is_server_error()) {
+            let error = BAD_GATEWAY.say("The upstream's answer is none to a WebSocket handshake").retry(Retry::Never);
+            let error = error.detail("source", "upstream").detail("http_status", status.as_u16());
+            return Self::new(error).because(cause);
+        }
+        let error = said_in_http(status, headers).detail("source", "upstream").detail("http_status", status.as_u16());
+        if !status.is_redirection() {
+            return Self::new(error).because(cause).status(status);
+        }
+        // A redirection has nowhere to lead a WebSocket: it is a mistake of the request.
+        match headers.get(LOCATION).and_then(|location| location.to_str().ok()) {
+            Some(location) => Self::new(error.detail("location", cut(location))),
+            None => Self::new(error),
+        }
+        .because(cause)
     }
 
     /// The `http` form.
@@ -164,6 +194,14 @@ pub(crate) fn said_in_http(status: StatusCode, headers: &HeaderMap) -> ErrorMess
         None => error,
     }
 }
+
+/// As much of somebody else's words as is passed on.
+fn cut(words: &str) -> String {
+    words.chars().take(MOST_WORDS).collect()
+}
+
+/// Characters of somebody else's words that are passed on.
+const MOST_WORDS: usize = 256;
 
 /// What another middleware asks its clients to wait, in seconds (RFC 9110 §10.2.3), or a day at most; a date is not
 /// looked at.

@@ -3,11 +3,11 @@
 use crate::clock::now;
 use crate::closing;
 use crate::connection::Connection;
+use crate::driver::{Driver, Reply};
 use crate::failure::Failure;
 use crate::observe;
 use crate::outbox::Outbox;
 use crate::panic::{Caught, called, caught};
-use crate::transport::{Driver, Reply};
 use jiff::Timestamp;
 use pin_project_lite::pin_project;
 use saywhy_codes::catalogue::{BAD_REQUEST, HISTORY_LOST, INTERNAL_ERROR, RATE_LIMITED, UNSUPPORTED_DATA};

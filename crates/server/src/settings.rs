@@ -43,6 +43,8 @@ pub struct Settings {
     pub origins: Vec<Origin>,
     /// Subprotocols that the application speaks, besides `saywhy.v1`. They get Closes and no messages of ours.
     pub subprotocols: Vec<String>,
+    /// Whether any subprotocol may be on offer: which one is spoken is somebody else's to say, such as an upstream's.
+    pub any_subprotocol: bool,
     /// Whether the envelope is spoken: `ready`, error messages, `goodbye`. Without it peers get Closes only.
     pub envelope: bool,
     /// The cookie that carries a token, if one may.
@@ -100,6 +102,7 @@ impl Default for Settings {
             dialect: Dialect::App,
             origins: Vec::new(),
             subprotocols: Vec::new(),
+            any_subprotocol: false,
             envelope: true,
             token_cookie: None,
             one_per_identity: false,

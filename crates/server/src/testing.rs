@@ -2,11 +2,11 @@
 
 use crate::clock::now;
 use crate::connection::Asked;
+use crate::driver::Driver;
 use crate::gate::Gate;
 use crate::session::{self, Session};
 use crate::settings::Settings;
 use crate::stream::Io;
-use crate::transport::Driver;
 use saywhy_codes::Ending;
 use saywhy_proto::message::Message;
 use saywhy_proto::session::{Mute, Step};
@@ -56,7 +56,7 @@ where
     let (near, far) = tokio::io::duplex(64 * 1024);
     let envelope = settings.envelope;
     let gate = Gate::new(settings);
-    let visit = gate.visit(Asked { path: "/".into(), peer: None, http2: false }, envelope);
+    let visit = gate.visit(Asked { path: "/".into(), peer: None, http2: false, secure: None }, envelope);
     let connection = Arc::clone(visit.connection());
     // A house of its own has nobody who could be in the way.
     let _ = visit.enter();

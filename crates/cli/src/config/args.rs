@@ -126,16 +126,6 @@ impl Config {
 
     /// Why this configuration, in which each part is right, is not served all the same.
     pub(crate) fn unservable(&self) -> Option<Complaint> {
-        for route in &self.routes {
-            // The gateway is not built yet; its configuration is.
-            if let Target::Upstream(upstream) = &route.target {
-                let message = format!(
-                    "the route `{}` has the upstream `{upstream}`, and this version serves rooms only",
-                    route.path
-                );
-                return Some(Complaint::new(message, "the gateway comes with a later version"));
-            }
-        }
         if self.token.is_some() && !self.has_token_key() {
             // A variable that was forgotten must not turn production into development mode.
             let hint =
@@ -243,8 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn upstreams_are_read_and_come_later() {
-        assert!(refused(&args(&["--upstream", "ws://127.0.0.1:9000"])).contains("later version"));
+    fn upstreams_are_read() {
         let err = Serve::try_parse_from(["serve", "--upstream", "http://back"]).err().unwrap().to_string();
         assert!(err.contains("did you mean `ws://back`?"), "{err}");
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/whole.toml");

@@ -319,6 +319,7 @@ fn routes(text: &str, file: &DeTable<'_>, dialects: &[Dialect], problems: &mut P
         }
         anonymous_identities(route, problems);
         needless_question(route, problems);
+        upstream(route, problems);
     }
 }
 
@@ -338,6 +339,27 @@ fn anonymous_identities(route: &DeTable<'_>, problems: &mut Problems) {
     if let (Some((key, _)), true) = (one, nobody) {
         let message = "`one_per_identity` has no effect with `token = \"none\"`: nobody has an identity";
         problems.add(key.span(), Complaint::new(message, "take `token = \"required\"`, or delete `one_per_identity`"));
+    }
+}
+
+/// What passes through is between the client and the upstream.
+fn upstream(route: &DeTable<'_>, problems: &mut Problems) {
+    let has = |key: &str| route.get_key_value(key);
+    if let (None, Some((key, _))) = (has("upstream"), has("relay")) {
+        let message = "`relay` has no effect without `upstream`: nothing is relayed";
+        problems.add(key.span(), Complaint::new(message, "give the route an `upstream`, or delete `relay`"));
+    }
+    if has("upstream").is_none() {
+        return;
+    }
+    for (key, why) in [
+        ("token_in_first_message", "the first message is for the upstream"),
+        ("compression", "what is compressed is agreed on by the client and the upstream"),
+    ] {
+        if let Some((found, _)) = has(key) {
+            let message = format!("`{key}` has no effect beside `upstream`: {why}");
+            problems.add(found.span(), Complaint::new(message, format!("delete `{key}`")));
+        }
     }
 }
 

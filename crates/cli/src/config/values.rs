@@ -229,7 +229,7 @@ fn normal_path(text: &str) -> Option<String> {
 
 fn upstream(text: &str) -> Result<(), Complaint> {
     let complaint = Complaint::new(
-        "an upstream is `ws://host[:port][/path]` or `wss://…`, without a user name and without a fragment",
+        "an upstream is `ws://host[:port][/path]` or `wss://…`, without a user name, a query and a fragment",
         "for example `ws://127.0.0.1:9000`",
     );
     expect(text, normal_upstream(text), complaint)
@@ -242,8 +242,8 @@ fn normal_upstream(text: &str) -> Option<String> {
         "wss" | "https" => "wss",
         _ => return None,
     };
-    let rest = rest.split('#').next()?;
-    let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let rest = rest.split(['#', '?']).next()?;
+    let (authority, target) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let (host, port) = host_and_port(authority.rsplit('@').next()?)?;
     let port = port.map_or(String::new(), |port| format!(":{port}"));
     let visible = target.chars().all(|c| c.is_ascii_graphic());
@@ -441,13 +441,14 @@ mod tests {
     fn upstreams() {
         table(
             upstream,
-            &["ws://127.0.0.1:9000", "wss://back.example/ws?a=b", "ws://[::1]:9000/"],
+            &["ws://127.0.0.1:9000", "wss://back.example/ws", "ws://[::1]:9000/"],
             &[
                 ("http://back:9000", Some("ws://back:9000")),
                 ("https://back", Some("wss://back")),
                 ("127.0.0.1:9000", Some("ws://127.0.0.1:9000")),
                 ("ws://me:pw@back/ws", Some("ws://back/ws")),
                 ("ws://back/ws#x", Some("ws://back/ws")),
+                ("ws://back/ws?a=b", Some("ws://back/ws")),
                 ("redis://back", None),
                 ("ws://", None),
                 ("ws://back/a b", None),

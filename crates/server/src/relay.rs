@@ -1,0 +1,266 @@
+//! Two connections that are one: what a client says goes to an upstream, and back, frame by frame; and when one of them
+//! ends, the other is told why.
+//!
+//! ```text
+//!   client ── Driver: a server's end ──┐   Upwards ──►   ┌── Leg: a client's end ── upstream
+//!                                      └── ◄── Downwards ┘
+//! ```
+//!
+//! Nothing waits to be whole: a frame of which a part has come is passed on as a fragment of that part, so a Close can be
+//! said at any time. Payload keeps the mask that it came with. Pings and Pongs belong to each side.
+
+use crate::clock::now;
+use crate::closing::{passed_on, worded};
+use crate::driver::{Desk, Driver};
+use crate::session::Session;
+use crate::stream::{Duplex, Io};
+use crate::transport::{BATCH_BYTES, Hear, Link, Owner};
+use http::HeaderMap;
+use http::header::SEC_WEBSOCKET_EXTENSIONS;
+use rand::Rng as _;
+use saywhy_codes::catalogue::{BAD_GATEWAY, INVALID_PAYLOAD, MESSAGE_TOO_BIG, RATE_LIMITED, SERVICE_RESTART, TIMEOUT};
+use saywhy_codes::{CloseCode, EndCause, Ending, Loss, Observed, SeenClose};
+use saywhy_proto::session::{Mute, Passing};
+use saywhy_proto::{Farewell, Limits, Session as Machine};
+use std::convert::Infallible;
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+/// A connection to a server of WebSockets whose answer to our opening handshake was valid: all but what goes on in it.
+pub struct Upstream {
+    io: Io,
+    /// What arrived right behind the answer.
+    early: Vec<u8>,
+    /// The subprotocol that it selected, of those on offer.
+    pub(crate) protocol: Option<String>,
+    /// The headers of its answer that are for the client.
+    pub(crate) headers: HeaderMap,
+    limits: Arc<Limits>,
+}
+
+impl Upstream {
+    /// Over TCP. `early` is what arrived behind the answer, `limits` are what the upstream may take.
+    pub fn tcp(tcp: TcpStream, early: Vec<u8>, limits: Arc<Limits>) -> Self {
+        Self { io: Io::Tcp(tcp), early, protocol: None, headers: HeaderMap::new(), limits }
+    }
+
+    /// Over whatever else carries bytes, such as TLS.
+    pub fn over<T>(io: T, early: Vec<u8>, limits: Arc<Limits>) -> Self
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let io: Box<dyn Duplex> = Box::new(io);
+        Self { io: Io::Other(io), early, protocol: None, headers: HeaderMap::new(), limits }
+    }
+
+    /// What it answered: the subprotocol that it selected, and the headers that the client gets with the 101. Among them may
+    /// be `Sec-WebSocket-Extensions`, with permessage-deflate and nothing else.
+    #[must_use]
+    pub fn answered(mut self, protocol: Option<String>, headers: HeaderMap) -> Self {
+        (self.protocol, self.headers) = (protocol, headers);
+        self
+    }
+
+    fn compresses(&self) -> bool {
+        self.headers.contains_key(SEC_WEBSOCKET_EXTENSIONS)
+    }
+}
+
+impl Upstream {
+    /// The client was gone before it was joined.
+    pub(crate) async fn leave(self) {
+        let mut leg = self.leg(now());
+        leg.link.machine.close(gone("The client is gone"), now());
+        poll_fn(|cx| leg.link.poll(cx, &mut Nobody, &mut Nothing)).await;
+    }
+
+    fn leg(self, now: Duration) -> Box<Leg> {
+        let compressed = self.compresses();
+        let mut machine = Machine::client(self.limits, || rand::rng().next_u32().to_ne_bytes(), now);
+        machine.relays(compressed);
+        machine.ready(now);
+        Box::new(Leg { link: Link::new(self.io, machine, self.early, Vec::new()), over: false })
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").field("protocol", &self.protocol).finish_non_exhaustive()
+    }
+}
+
+/// Our end of the connection to the upstream.
+struct Leg {
+    link: Link,
+    over: bool,
+}
+
+/// There is nothing to say there but what is passed on, and nobody to tell how it ended but the other side.
+struct Nobody;
+
+impl Owner for Nobody {
+    fn gather(&mut self, link: &mut Link, _: &mut Context<'_>, now: Duration) -> bool {
+        let Link { machine, out, .. } = link;
+        if out.is_under_way() {
+            return false;
+        }
+        if machine.has_something_to_say() {
+            machine.transmit(true, &Mute, now, out.tail());
+        }
+        !machine.has_something_to_say()
+    }
+
+    fn ended(&mut self, _: Ending) {}
+}
+
+/// Passes on what the client says.
+struct Upwards<'a> {
+    leg: &'a mut Leg,
+}
+
+impl Hear<Desk> for Upwards<'_> {
+    type Heard = Infallible;
+
+    fn hear(&mut self, client: &mut Link, _: &Desk, bytes: &mut [u8], now: Duration) -> (usize, Option<Infallible>) {
+        let (taken, passing) = client.machine.receive_passing(bytes, now);
+        let Link { machine, out, .. } = &mut self.leg.link;
+        match passing {
+            Some(Passing::Piece(piece)) => {
+                machine.pass(&piece, out.tail());
+            }
+            Some(Passing::TooFast(wait)) => {
+                // What is left out in the midst of a conversation breaks it: better to end it, and to say so.
+                let error = RATE_LIMITED.say("You send messages too fast").retry_after(wait, wait);
+                client.machine.close(Farewell::error(error), now);
+            }
+            None => {}
+        }
+        (taken, None)
+    }
+
+    fn has_room(&self) -> bool {
+        self.leg.link.out.len() < BATCH_BYTES
+    }
+
+    fn ends(&mut self, cause: EndCause, received: Option<&SeenClose>, now: Duration) {
+        let farewell = match (cause, received) {
+            (EndCause::PeerClosed, Some(close)) => Farewell::close(passed_on(close)),
+            (EndCause::Lost(_), _) => gone("The client is gone"),
+            (EndCause::Error(row), _) if row == TIMEOUT => gone("The client is gone"),
+            (EndCause::Error(row), _) if row == SERVICE_RESTART => gone("The gateway restarts"),
+            _ => gone("The gateway ended the connection"),
+        };
+        self.leg.link.machine.close(farewell, now);
+    }
+}
+
+/// Passes on what the upstream says.
+struct Downwards<'a> {
+    client: &'a mut Driver,
+    /// There is something new to be written.
+    wrote: bool,
+}
+
+impl Hear<Nobody> for Downwards<'_> {
+    type Heard = Infallible;
+
+    fn hear(&mut self, leg: &mut Link, _: &Nobody, bytes: &mut [u8], now: Duration) -> (usize, Option<Infallible>) {
+        let (taken, passing) = leg.machine.receive_passing(bytes, now);
+        if let Some(Passing::Piece(piece)) = passing {
+            let Link { machine, out, .. } = self.client.link();
+            machine.pass(&piece, out.tail());
+            self.wrote = true;
+        }
+        (taken, None)
+    }
+
+    fn has_room(&self) -> bool {
+        self.client.has_room()
+    }
+
+    fn ends(&mut self, cause: EndCause, received: Option<&SeenClose>, now: Duration) {
+        self.client.machine().close(explain(cause, received), now);
+        self.wrote = true;
+    }
+}
+
+/// Whatever an upstream says, nobody is there.
+struct Nothing;
+
+impl Hear<Nobody> for Nothing {
+    type Heard = Infallible;
+
+    fn hear(&mut self, leg: &mut Link, _: &Nobody, bytes: &mut [u8], now: Duration) -> (usize, Option<Infallible>) {
+        (leg.machine.receive_passing(bytes, now).0, None)
+    }
+}
+
+/// What a client is told when its upstream is no more.
+fn explain(cause: EndCause, received: Option<&SeenClose>) -> Farewell {
+    let words = match (cause, received) {
+        (EndCause::PeerClosed, Some(close)) => return Farewell::close(passed_on(close)),
+        (EndCause::Error(row), Some(SeenClose { code: Observed::Illegal(code), .. })) => {
+            let words = "The upstream closed with a code that may not be sent";
+            let error = BAD_GATEWAY.say(words).detail("source", "upstream").detail("close_code", i64::from(*code));
+            return Farewell::error(error).because(format!("the upstream's Close is {code}: {}", row.get().name));
+        }
+        (EndCause::Lost(Loss::Eof), _) => "The upstream ended the connection without a Close",
+        (EndCause::Lost(Loss::Reset), _) => "The upstream broke the connection off",
+        (EndCause::Lost(Loss::WriteTimedOut), _) => "The upstream did not take in time what was sent to it",
+        (EndCause::Error(row), _) if row == TIMEOUT => "The upstream does not answer any more",
+        (EndCause::Error(row), _) if row == INVALID_PAYLOAD => "The upstream sent text that is not UTF-8",
+        (EndCause::Error(row), _) if row == MESSAGE_TOO_BIG => "The upstream sent a message that is too big",
+        (EndCause::Error(_), _) => "The upstream broke the WebSocket protocol",
+        (EndCause::PeerClosed | EndCause::Finished | EndCause::Unexplained, _) => "The upstream is gone",
+    };
+    Farewell::error(BAD_GATEWAY.say(words).detail("source", "upstream")).because(cause.label())
+}
+
+/// What an upstream is told when its client is no more.
+fn gone(words: &'static str) -> Farewell {
+    Farewell::close(Some(worded(CloseCode::GOING_AWAY, words)))
+}
+
+/// Passes on until both have ended.
+pub(crate) async fn relay(driver: Box<Driver>, upstream: Upstream) {
+    let now = now();
+    let compressed = upstream.compresses();
+    let mut leg = upstream.leg(now);
+    // Dropped in between, it says goodbye.
+    let mut session = Session::new(driver);
+    let client = session.driver();
+    client.connection().ready();
+    client.machine().relays(compressed);
+    client.machine().ready(now);
+    poll_fn(|cx| poll_relay(cx, client, &mut leg)).await;
+}
+
+fn poll_relay(cx: &mut Context<'_>, client: &mut Driver, leg: &mut Leg) -> Poll<()> {
+    loop {
+        if !client.is_over() {
+            // It hears nothing that would end it: when it is over, it says so itself.
+            let _ = client.poll(cx, &mut Upwards { leg });
+        }
+        if client.is_over() {
+            leg.link.machine.close(gone("The client is gone"), now());
+        }
+        let was_full = leg.link.out.len() >= BATCH_BYTES;
+        let mut down = Downwards { client, wrote: false };
+        if !leg.over {
+            leg.over = leg.link.poll(cx, &mut Nobody, &mut down).is_ready();
+        }
+        let wrote = down.wrote;
+        let made_room = was_full && leg.link.out.len() < BATCH_BYTES;
+        match (client.is_over(), leg.over) {
+            (true, true) => return Poll::Ready(()),
+            (true, _) => return Poll::Pending,
+            (false, _) if wrote || made_room => {}
+            (false, _) => return Poll::Pending,
+        }
+    }
+}

@@ -1,0 +1,162 @@
+// The gateway in front of back ends that people really have, as their authors write them, and with the client code that the
+// documents behind this project print.
+import assert from "node:assert/strict";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { browsers } from "./support/browsers.mjs";
+import { connect, serve } from "./support/client.mjs";
+import { browserFor } from "./support/pages.mjs";
+import { freePort, listening } from "./support/ports.mjs";
+import { recordSocket } from "./support/socket-script.mjs";
+
+const folder = fileURLToPath(new URL("backends/", import.meta.url));
+const target = fileURLToPath(new URL("../target/backends/", import.meta.url));
+const python = join(target, "python/bin/python");
+
+/** How each is made ready, once, and started on a port. */
+const BACKENDS = {
+  gorilla: {
+    async build() {
+      mkdirSync(target, { recursive: true });
+      const env = { ...process.env, GOPATH: "/usr/share/gocode", GO111MODULE: "off", GOFLAGS: "", GOCACHE: join(target, "go") };
+      await promisify(execFile)("go", ["build", "-o", join(target, "gorilla"), join(folder, "gorilla.go")], { env });
+    },
+    command: (port) => [join(target, "gorilla"), port],
+  },
+  sanic: { build: async () => assert.ok(existsSync(python), "there is no Sanic: run scripts/setup"), command: (port) => [python, join(folder, "sanic_app.py"), port] },
+  ws: { build: async () => {}, command: (port) => [process.execPath, join(folder, "ws.mjs"), port] },
+};
+
+const running = new Set();
+process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));
+
+async function startBackend(name, port) {
+  const [program, ...args] = BACKENDS[name].command(String(port));
+  const child = spawn(program, args, { stdio: ["ignore", "ignore", "pipe"] });
+  let said = "";
+  child.stderr.setEncoding("utf8").on("data", (text) => (said += text));
+  running.add(child);
+  const exited = once(child, "exit").then(() => running.delete(child));
+  const early = exited.then(() => Promise.reject(new Error(`${name} ended at once: ${said}`)));
+  early.catch(() => {});
+  await Promise.race([listening(port), early]);
+  const end = (signal = "SIGKILL") => {
+    child.kill(signal);
+    return exited;
+  };
+  return { end, exited };
+}
+
+async function start(t, name, route = "") {
+  const port = await freePort();
+  const backend = await startBackend(name, port);
+  t.after(() => backend.end());
+  const server = await serve(t, { config: `[[route]]\npath = "/"\nupstream = "ws://127.0.0.1:${port}"\n${route}` });
+  return { port, backend, server, at: (path) => new URL(path, server.url).href };
+}
+
+/** All that a page at the gateway's own address sees. */
+async function visit(t, { browser }, at, path, options = {}) {
+  const page = await browser.newPage();
+  t.after(() => page.close());
+  // Any page of that origin will do: this one is the answer to who asks for no WebSocket.
+  await page.route("**/page", (route) => route.fulfill({ contentType: "text/html", body: "<!doctype html>" }));
+  await page.goto(at("/page").replace("ws", "http"));
+  return page.evaluate(recordSocket, { url: at(path), ...options });
+}
+
+const last = (events) => {
+  const { code, reason } = events.at(-1);
+  return [code, reason];
+};
+const errorOf = (events) => JSON.parse(events.find(({ type, data }) => type === "message" && String(data).includes('"error"')).data).data;
+
+describe("back ends that know of nothing", { timeout: 300_000 }, () => {
+  before(() => Promise.all(Object.values(BACKENDS).map(({ build }) => build())));
+
+  for (const browser of browsers) {
+    describe(browser.name, { concurrency: 1 }, () => {
+      const held = browserFor(browser, { before, after });
+
+      test("gorilla refuses with 400 and a text, and the page can say why", async (t) => {
+        const { at } = await start(t, "gorilla");
+        const events = await visit(t, held, at, "/content");
+        assert.deepEqual(last(events), [4000, "The request cannot be understood"].map((x, i) => (i ? events.at(-1).reason : x)));
+        const { name, details } = errorOf(events);
+        assert.deepEqual([name, details], ["bad_request", { source: "upstream", http_status: 400 }]);
+        assert.deepEqual(last(await visit(t, held, at, "/content?contentId=42", { onopen: ["hello", { close: [1000, "bye"] }] })), [1000, "bye"]);
+        // The answer that was given there comes through as it is.
+        assert.deepEqual(last(await visit(t, held, at, "/answered")), [1008, "bad content id or not exist"]);
+      });
+
+      test("its own words are passed on where that is wished for", async (t) => {
+        const { at } = await start(t, "gorilla", "relay = { reasons = true }");
+        assert.deepEqual(last(await visit(t, held, at, "/json")), [4004, "members only"]);
+      });
+
+      test("gorilla panics in an open session, and dies", async (t) => {
+        const { at } = await start(t, "gorilla");
+        for (const word of ["panic", "exit"]) {
+          const events = await visit(t, held, at, "/content?contentId=42", { onopen: [word] });
+          assert.deepEqual([last(events)[0], errorOf(events).name], [1014, "bad_gateway"], word);
+        }
+      });
+
+      test("Sanic answers 401 in JSON, and the page knows to sign in", async (t) => {
+        const { at } = await start(t, "sanic");
+        const events = await visit(t, held, at, "/feed");
+        const { name, retry, details } = errorOf(events);
+        assert.deepEqual([last(events)[0], name, retry, details.http_status], [4003, "unauthorized", "reauthenticate", 401]);
+        assert.deepEqual(last(await visit(t, held, at, "/feed?token=x", { onopen: ["hello", { close: [4000, "bye"] }] })), [4000, "bye"]);
+        assert.deepEqual(last(await visit(t, held, at, "/closes")), [1011, '{"code": 401, "error": "Please authenticate yourself."}']);
+        assert.equal(last(await visit(t, held, at, "/fails", { onopen: ["?"] }))[0], 1011);
+      });
+
+      test("ws is busy, terminates, closes, and is restarted", async (t) => {
+        const { at, backend, port } = await start(t, "ws");
+        const busy = errorOf(await visit(t, held, at, "/busy"));
+        assert.deepEqual([busy.name, busy.retry, busy.retry_after_ms], ["overloaded", "after", 9000]);
+        const gone = await visit(t, held, at, "/echo", { onopen: ["terminate"] });
+        assert.deepEqual([last(gone)[0], errorOf(gone).name], [1014, "bad_gateway"]);
+        assert.deepEqual(last(await visit(t, held, at, "/echo?close=4321&reason=so")), [4321, "so"]);
+        const restarted = visit(t, held, at, "/echo", { onopen: ["hello"] });
+        await new Promise((resolve) => setTimeout(resolve, 1_000));
+        await backend.end("SIGTERM");
+        assert.deepEqual(last(await restarted), [1012, "back soon"]);
+        const down = await visit(t, held, at, "/echo");
+        assert.deepEqual([last(down)[0], errorOf(down).retry], [1014, "backoff"]);
+        const again = await startBackend("ws", port);
+        t.after(() => again.end());
+        assert.deepEqual(last(await visit(t, held, at, "/echo", { onopen: ["hello", { close: [1000, ""] }] })), [1000, ""]);
+      });
+    });
+  }
+
+  test("what is compressed, long or binary comes back as it went", async (t) => {
+    for (const name of ["ws", "gorilla"]) {
+      const { at } = await start(t, name, "limits = { message_bytes = 10_000_000 }");
+      const WebSocket = (await import("ws")).default;
+      for (const perMessageDeflate of [true, false]) {
+        const path = name === "ws" ? "/echo" : "/content?contentId=42";
+        const socket = new WebSocket(at(path), { perMessageDeflate });
+        await once(socket, "open");
+        assert.equal(socket.extensions.includes("permessage-deflate"), perMessageDeflate, name);
+        const long = "grüße ".repeat(200_000);
+        const bytes = Buffer.from(Array.from({ length: 700_000 }, (_, i) => (i * 7919) % 251));
+        for (const said of ["short", long, bytes, ""]) {
+          socket.send(said);
+          const [data, isBinary] = await once(socket, "message");
+          assert.equal(isBinary, said === bytes);
+          assert.ok(Buffer.from(said).equals(data), `${name}: ${said.length}`);
+        }
+        socket.close(4444, "done");
+        assert.deepEqual((await once(socket, "close")).map(String), ["4444", "done"].map((x) => x).map((x, i) => (name === "gorilla" && i ? "" : x)));
+      }
+    }
+  });
+});
