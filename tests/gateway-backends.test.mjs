@@ -9,10 +9,13 @@ import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { browsers } from "./support/browsers.mjs";
-import { connect, serve } from "./support/client.mjs";
+import { serve } from "./support/client.mjs";
 import { browserFor } from "./support/pages.mjs";
 import { freePort, listening } from "./support/ports.mjs";
 import { recordSocket } from "./support/socket-script.mjs";
+
+/** All that the back ends have. */
+const PATHS = ["content", "answered", "json", "feed", "closes", "fails", "echo", "busy"];
 
 const folder = fileURLToPath(new URL("backends/", import.meta.url));
 const target = fileURLToPath(new URL("../target/backends/", import.meta.url));
@@ -56,17 +59,18 @@ async function start(t, name, route = "") {
   const port = await freePort();
   const backend = await startBackend(name, port);
   t.after(() => backend.end());
-  const server = await serve(t, { config: `[[route]]\npath = "/"\nupstream = "ws://127.0.0.1:${port}"\n${route}` });
-  return { port, backend, server, at: (path) => new URL(path, server.url).href };
+  const to = (path) => `[[route]]\npath = "/${path}"\nupstream = "ws://127.0.0.1:${port}"\n${route}\n`;
+  const server = await serve(t, { config: `${PATHS.map(to).join("")}[[route]]\npath = "/rooms"\nrooms = {}` });
+  // A page of the same origin: these back ends take no others.
+  const page = new URL("foreign.html", server.page).href;
+  return { port, backend, page, at: (path) => new URL(path, server.url).href, direct: (path) => `ws://127.0.0.1:${port}${path}` };
 }
 
-/** All that a page at the gateway's own address sees. */
-async function visit(t, { browser }, at, path, options = {}) {
+/** All that a page sees. */
+async function visit(t, { browser }, { at, page: from }, path, options = {}) {
   const page = await browser.newPage();
   t.after(() => page.close());
-  // Any page of that origin will do: this one is the answer to who asks for no WebSocket.
-  await page.route("**/page", (route) => route.fulfill({ contentType: "text/html", body: "<!doctype html>" }));
-  await page.goto(at("/page").replace("ws", "http"));
+  await page.goto(from);
   return page.evaluate(recordSocket, { url: at(path), ...options });
 }
 
@@ -84,66 +88,68 @@ describe("back ends that know of nothing", { timeout: 300_000 }, () => {
       const held = browserFor(browser, { before, after });
 
       test("gorilla refuses with 400 and a text, and the page can say why", async (t) => {
-        const { at } = await start(t, "gorilla");
-        const events = await visit(t, held, at, "/content");
-        assert.deepEqual(last(events), [4000, "The request cannot be understood"].map((x, i) => (i ? events.at(-1).reason : x)));
-        const { name, details } = errorOf(events);
+        const gateway = await start(t, "gorilla");
+        const events = await visit(t, held, gateway, "/content");
+        const { name, message, details } = errorOf(events);
+        assert.deepEqual(last(events), [4000, message]);
         assert.deepEqual([name, details], ["bad_request", { source: "upstream", http_status: 400 }]);
-        assert.deepEqual(last(await visit(t, held, at, "/content?contentId=42", { onopen: ["hello", { close: [1000, "bye"] }] })), [1000, "bye"]);
+        assert.deepEqual(last(await visit(t, held, gateway, "/content?contentId=42", { onopen: ["hello", { close: [1000, "bye"] }] })), [1000, ""]);
         // The answer that was given there comes through as it is.
-        assert.deepEqual(last(await visit(t, held, at, "/answered")), [1008, "bad content id or not exist"]);
+        assert.deepEqual(last(await visit(t, held, gateway, "/answered")), [1008, "bad content id or not exist"]);
       });
 
       test("its own words are passed on where that is wished for", async (t) => {
-        const { at } = await start(t, "gorilla", "relay = { reasons = true }");
-        assert.deepEqual(last(await visit(t, held, at, "/json")), [4004, "members only"]);
+        const gateway = await start(t, "gorilla", "relay = { reasons = true }");
+        assert.deepEqual(last(await visit(t, held, gateway, "/json")), [4004, "members only"]);
       });
 
       test("gorilla panics in an open session, and dies", async (t) => {
-        const { at } = await start(t, "gorilla");
+        const gateway = await start(t, "gorilla");
         for (const word of ["panic", "exit"]) {
-          const events = await visit(t, held, at, "/content?contentId=42", { onopen: [word] });
+          const events = await visit(t, held, gateway, "/content?contentId=42", { onopen: [word] });
           assert.deepEqual([last(events)[0], errorOf(events).name], [1014, "bad_gateway"], word);
         }
       });
 
       test("Sanic answers 401 in JSON, and the page knows to sign in", async (t) => {
-        const { at } = await start(t, "sanic");
-        const events = await visit(t, held, at, "/feed");
+        const gateway = await start(t, "sanic");
+        const events = await visit(t, held, gateway, "/feed");
         const { name, retry, details } = errorOf(events);
         assert.deepEqual([last(events)[0], name, retry, details.http_status], [4003, "unauthorized", "reauthenticate", 401]);
-        assert.deepEqual(last(await visit(t, held, at, "/feed?token=x", { onopen: ["hello", { close: [4000, "bye"] }] })), [4000, "bye"]);
-        assert.deepEqual(last(await visit(t, held, at, "/closes")), [1011, '{"code": 401, "error": "Please authenticate yourself."}']);
-        assert.equal(last(await visit(t, held, at, "/fails", { onopen: ["?"] }))[0], 1011);
+        assert.deepEqual(last(await visit(t, held, gateway, "/feed?token=x", { onopen: ["hello", { close: [4000, "bye"] }] })), [4000, ""]);
+        assert.deepEqual(last(await visit(t, held, gateway, "/closes")), [1011, '{"code": 401, "error": "Please authenticate yourself."}']);
+        // Whatever Sanic makes of an exception.
+        const direct = await visit(t, held, { ...gateway, at: gateway.direct }, "/fails", { onopen: ["?"] });
+        assert.deepEqual(last(await visit(t, held, gateway, "/fails", { onopen: ["?"] })), last(direct));
       });
 
       test("ws is busy, terminates, closes, and is restarted", async (t) => {
-        const { at, backend, port } = await start(t, "ws");
-        const busy = errorOf(await visit(t, held, at, "/busy"));
+        const gateway = await start(t, "ws");
+        const busy = errorOf(await visit(t, held, gateway, "/busy"));
         assert.deepEqual([busy.name, busy.retry, busy.retry_after_ms], ["overloaded", "after", 9000]);
-        const gone = await visit(t, held, at, "/echo", { onopen: ["terminate"] });
+        const gone = await visit(t, held, gateway, "/echo", { onopen: ["terminate"] });
         assert.deepEqual([last(gone)[0], errorOf(gone).name], [1014, "bad_gateway"]);
-        assert.deepEqual(last(await visit(t, held, at, "/echo?close=4321&reason=so")), [4321, "so"]);
-        const restarted = visit(t, held, at, "/echo", { onopen: ["hello"] });
+        assert.deepEqual(last(await visit(t, held, gateway, "/echo?close=4321&reason=so")), [4321, "so"]);
+        const restarted = visit(t, held, gateway, "/echo", { onopen: ["hello"] });
         await new Promise((resolve) => setTimeout(resolve, 1_000));
-        await backend.end("SIGTERM");
+        await gateway.backend.end("SIGTERM");
         assert.deepEqual(last(await restarted), [1012, "back soon"]);
-        const down = await visit(t, held, at, "/echo");
+        const down = await visit(t, held, gateway, "/echo");
         assert.deepEqual([last(down)[0], errorOf(down).retry], [1014, "backoff"]);
-        const again = await startBackend("ws", port);
+        const again = await startBackend("ws", gateway.port);
         t.after(() => again.end());
-        assert.deepEqual(last(await visit(t, held, at, "/echo", { onopen: ["hello", { close: [1000, ""] }] })), [1000, ""]);
+        assert.deepEqual(last(await visit(t, held, gateway, "/echo", { onopen: ["hello", { close: [1000, ""] }] })), [1000, ""]);
       });
     });
   }
 
   test("what is compressed, long or binary comes back as it went", async (t) => {
     for (const name of ["ws", "gorilla"]) {
-      const { at } = await start(t, name, "limits = { message_bytes = 10_000_000 }");
+      const gateway = await start(t, name, "limits = { message_bytes = 10_000_000 }");
       const WebSocket = (await import("ws")).default;
       for (const perMessageDeflate of [true, false]) {
         const path = name === "ws" ? "/echo" : "/content?contentId=42";
-        const socket = new WebSocket(at(path), { perMessageDeflate });
+        const socket = new WebSocket(gateway.at(path), { perMessageDeflate });
         await once(socket, "open");
         assert.equal(socket.extensions.includes("permessage-deflate"), perMessageDeflate, name);
         const long = "grüße ".repeat(200_000);
@@ -155,7 +161,7 @@ describe("back ends that know of nothing", { timeout: 300_000 }, () => {
           assert.ok(Buffer.from(said).equals(data), `${name}: ${said.length}`);
         }
         socket.close(4444, "done");
-        assert.deepEqual((await once(socket, "close")).map(String), ["4444", "done"].map((x) => x).map((x, i) => (name === "gorilla" && i ? "" : x)));
+        assert.equal((await once(socket, "close"))[0], 4444);
       }
     }
   });

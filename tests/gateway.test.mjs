@@ -1,15 +1,12 @@
 // The gateway: whatever goes wrong behind it, the client in front is told.
 import assert from "node:assert/strict";
-import { once } from "node:events";
-import { createServer } from "node:http";
 import { after, before, describe, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { FAULTS, startBackend } from "./support/backend.mjs";
 import { browsers } from "./support/browsers.mjs";
-import { call, connect, eventually, serve } from "./support/client.mjs";
+import { eventually, serve } from "./support/client.mjs";
 import { CROWD } from "./support/crowd.mjs";
-import { browserFor } from "./support/pages.mjs";
-import { closeInfo, rawConnect } from "./support/raw.mjs";
+import { browserFor, servePages } from "./support/pages.mjs";
+import { closeInfo, encodeFrame, parseFrame, rawConnect } from "./support/raw.mjs";
 import { recordSocket } from "./support/socket-script.mjs";
 
 const AT_ONCE = 6; // Chromium holds back what is more than that
@@ -29,11 +26,8 @@ ${route}`;
 async function start(t, route = "") {
   const backend = await startBackend();
   t.after(backend.stop);
-  const http = createServer((_, response) => response.setHeader("content-type", "text/html").end("<!doctype html>"));
-  await once(http.listen(0, "127.0.0.1"), "listening");
-  t.after(() => http.close() && http.closeAllConnections());
-  const pages = `http://127.0.0.1:${http.address().port}/`;
-  const server = await serve(t, { config: config(backend.url, `origins = ["${pages.slice(0, -1)}"]\n${route}`) });
+  const pages = await servePages(t);
+  const server = await serve(t, { config: config(backend.url, `origins = ["${pages}"]\n${route}`) });
   return { backend, server, pages, at: (path) => new URL(path, server.url).href };
 }
 
@@ -125,4 +119,210 @@ describe("the gateway", { timeout: 300_000 }, () => {
       assert.equal(peer.headers.location, undefined);
     }
   });
+
+  test("what goes upstream is the client's request, and nothing of its connection", async (t) => {
+    const { backend, at } = await start(t);
+    const peer = await rawConnect(at("/echo/?a=b&access_token=x"), {
+      protocols: ["mqtt", "saywhy.bearer.secret", "chat"],
+      headers: {
+        Connection: "keep-alive, Upgrade, X-Named",
+        "X-Named": "1", "Keep-Alive": "timeout=5", TE: "trailers", "Proxy-Connection": "x", "Proxy-Authorization": "x",
+        "X-Forwarded-For": "203.0.113.9", X_Forwarded_For: "203.0.113.9", Forwarded: "for=203.0.113.9", "X-Real-IP": "203.0.113.9",
+        "Saywhy-Connection-Id": "forged", Expect: "x", "HTTP2-Settings": "x",
+        Cookie: "session=1", Authorization: "Basic abc", "X-Own": "kept",
+        "Sec-WebSocket-Extensions": "x-other, permessage-deflate; client_max_window_bits",
+      },
+    });
+    assert.equal(peer.status, 404); // the path ends with a slash: none of its faults
+    const [{ head, heard }] = backend.peers;
+    assert.equal(heard.length, 0);
+    const [line, ...lines] = head.split("\r\n");
+    assert.equal(line, "GET /echo/?a=b&access_token=x HTTP/1.1");
+    const headers = Object.fromEntries(lines.map((one) => [one.split(":")[0].toLowerCase(), one.slice(one.indexOf(":") + 1).trim()]));
+    assert.equal(Object.keys(headers).length, lines.length, "no header twice");
+    const { "sec-websocket-key": key, "saywhy-connection-id": id, ...rest } = headers;
+    assert.equal(Buffer.from(key, "base64").length, 16);
+    assert.match(id, /^[0-9a-f]{32}$/);
+    const host = new URL(at("/")).host;
+    assert.deepEqual(rest, {
+      host, upgrade: "websocket", connection: "Upgrade", "sec-websocket-version": "13",
+      "sec-websocket-protocol": "mqtt, chat", "sec-websocket-extensions": "permessage-deflate; client_max_window_bits",
+      cookie: "session=1", authorization: "Basic abc", "x-own": "kept",
+      "x-forwarded-for": "127.0.0.1", "x-forwarded-host": host,
+    });
+  });
+
+  test("what comes back is the upstream's answer, and nothing of its connection", async (t) => {
+    const { at } = await start(t);
+    const peer = await rawConnect(at("/chatty"), { protocols: ["mqtt", "chat"], headers: { "Sec-WebSocket-Extensions": "permessage-deflate" } });
+    assert.equal(peer.status, 101);
+    assert.ok(peer.acceptValid);
+    const { "sec-websocket-accept": _, date: __, ...rest } = peer.headers;
+    assert.deepEqual(rest, {
+      upgrade: "websocket", connection: "Upgrade", "sec-websocket-protocol": "chat",
+      "sec-websocket-extensions": "permessage-deflate; server_no_context_takeover", "set-cookie": "a=1, b=2", "x-own": "kept",
+    });
+    peer.reset();
+  });
+
+  test("t31 a path has one meaning, or none", async (t) => {
+    const { backend, at } = await start(t);
+    for (const path of ["/a/../echo", "/a/%2e%2e/echo", "/a/.%2E/echo", "/./echo", "/echo/..", "/a\\..\\echo", "/a%5C..%5Cecho"]) {
+      const peer = await rawConnect(at("/"), { path });
+      assert.equal(peer.status, 400, path);
+      peer.reset();
+    }
+    assert.equal(backend.peers.length, 0);
+  });
+
+  test("t29 a connection to an upstream is for one client", async (t) => {
+    const { backend, at } = await start(t);
+    for (const name of ["echo", "status-400", "status-200", "wrong-accept", "close-1000", "echo"]) {
+      const before = backend.peers.length;
+      const peer = await rawConnect(at(`/${name}`));
+      if (name === "close-1000") for await (const { opcode } of peer.frames) if (opcode === 8) break;
+      if (peer.status === 101) await peer.sendFrame({ opcode: 8 });
+      await peer.ended;
+      peer.fin();
+      assert.equal(backend.peers.length, before + 1);
+      await eventually(() => backend.peers.at(-1).ended);
+      assert.equal(backend.peers.at(-1).head.match(/HTTP\/1.1/g).length, 1);
+    }
+  });
+
+  test("a client that is gone, or says goodbye: the upstream is told which", async (t) => {
+    const { backend, at } = await start(t, "limits = { message_bytes = 1000, messages_per_s = 1, message_burst = 3 }");
+    const closeOf = async (act, { headers } = {}) => {
+      const peer = await rawConnect(at("/quiet"), { headers });
+      await act(peer);
+      const upstream = backend.peers.at(-1);
+      const frames = await eventually(() => parseAll(upstream.heard).some(({ opcode }) => opcode === 8) && parseAll(upstream.heard));
+      await eventually(() => upstream.ended);
+      peer.reset();
+      const { payload, masked } = frames.find(({ opcode }) => opcode === 8);
+      assert.ok(masked, "a client masks");
+      return closeInfo(payload);
+    };
+    const close = (code, reason) => (peer) => peer.sendFrame({ opcode: 8, payload: Buffer.concat([Buffer.of(code >> 8, code & 255), Buffer.from(reason)]) });
+    assert.deepEqual(await closeOf(close(4321, "so it goes")), { code: 4321, reason: "so it goes" });
+    assert.deepEqual(await closeOf((peer) => peer.sendFrame({ opcode: 8 })), { code: 1005, reason: "" });
+    const gone = { code: 1001, reason: "The client is gone" };
+    assert.deepEqual(await closeOf((peer) => peer.fin()), gone);
+    assert.deepEqual(await closeOf((peer) => peer.reset()), gone);
+    const ended = { code: 1001, reason: "The gateway ended the connection" };
+    assert.deepEqual(await closeOf((peer) => peer.sendFrame({ opcode: 3 })), ended);
+    assert.deepEqual(await closeOf((peer) => peer.sendFrame({ opcode: 2, payload: Buffer.alloc(1001) })), ended);
+    assert.deepEqual(await closeOf(async (peer) => {
+      for (let i = 0; i < 4; i++) await peer.sendFrame({ payload: "again" });
+      const frames = [];
+      for await (const one of peer.frames) frames.push(one);
+      assert.equal(JSON.parse(frames[0].payload).data.name, "rate_limited");
+      assert.equal(closeInfo(frames[1].payload).code, 4005);
+    }), ended);
+  });
+
+  test("frames go on as they come, and a Close can stand between any two", async (t) => {
+    const { backend, at } = await start(t);
+    const peer = await rawConnect(at("/quiet"));
+    const upstream = backend.peers.at(-1);
+    // Ten bytes of a frame of a hundred.
+    const whole = encodeFrame({ opcode: 1, payload: "x".repeat(100) });
+    await peer.sendBytes(whole.subarray(0, 16));
+    const [first] = await eventually(() => parseAll(upstream.heard).length === 1 && parseAll(upstream.heard));
+    assert.deepEqual([first.fin, first.opcode, String(first.payload)], [false, 1, "x".repeat(10)]);
+    await peer.sendBytes(whole.subarray(16, 50));
+    peer.reset();
+    const frames = await eventually(() => parseAll(upstream.heard).some(({ opcode }) => opcode === 8) && parseAll(upstream.heard));
+    assert.equal(frames.filter(({ opcode }) => opcode < 8).map(({ payload }) => String(payload)).join(""), "x".repeat(44));
+    assert.deepEqual(frames.filter(({ opcode }) => opcode < 8).map(({ fin, opcode }) => `${fin}${opcode}`), ["false1", "false0"]);
+    assert.equal(closeInfo(frames.at(-1).payload).code, 1001);
+  });
+
+  test("Pings belong to each side", async (t) => {
+    const { backend, at } = await start(t);
+    const peer = await rawConnect(at("/quiet"));
+    await peer.sendFrame({ opcode: 9, payload: "are you there?" });
+    const { value } = await peer.frames.next();
+    assert.deepEqual([value.opcode, String(value.payload)], [10, "are you there?"]);
+    assert.equal(backend.peers.at(-1).heard.length, 0);
+    backend.peers.at(-1).socket.write(encodeFrame({ opcode: 9, payload: "and you?", mask: false }));
+    const [pong] = await eventually(() => parseAll(backend.peers.at(-1).heard));
+    assert.deepEqual([pong.opcode, pong.masked, String(pong.payload)], [10, true, "and you?"]);
+    peer.reset();
+  });
+
+  test("a back end and a client that say nothing any more are noticed", async (t) => {
+    const { backend, server, at } = await start(t, "limits = { heartbeat_ms = 200 }");
+    const silent = new Promise((resolve) => backend.server.once("connection", (socket) => resolve(socket)));
+    const peer = await rawConnect(at("/quiet"));
+    (await silent).pause(); // takes nothing, answers nothing
+    const frames = [];
+    const answering = (async () => {
+      for await (const one of peer.frames) {
+        if (one.opcode === 9) await peer.sendFrame({ opcode: 10, payload: one.payload });
+        else frames.push(one);
+      }
+    })();
+    await answering;
+    assert.equal(JSON.parse(frames[0].payload).data.message, "The upstream does not answer any more");
+    assert.equal(closeInfo(frames[1].payload).code, 1014);
+    peer.reset();
+    const mute = await rawConnect(at("/quiet"));
+    const upstream = backend.peers.at(-1);
+    const told = await eventually(() => parseAll(upstream.heard).find(({ opcode }) => opcode === 8));
+    assert.deepEqual(closeInfo(told.payload), { code: 1001, reason: "The client is gone" });
+    assert.equal((await server.ending(/saywhy-connection-id: (.*)/i.exec(upstream.head)[1])).cause, "timeout");
+    mute.reset();
+  });
+
+  test("a drain ends each session at a time of its own, with 1012 and no goodbye", async (t) => {
+    const { backend, server, at } = await start(t, "[drain]\nwindow_ms = 400");
+    const peers = await Promise.all(Array.from({ length: 8 }, () => rawConnect(at("/quiet"))));
+    const began = performance.now();
+    const stopped = server.stop("SIGTERM");
+    const seen = await Promise.all(peers.map(async (peer) => {
+      const { value } = await peer.frames.next();
+      await peer.sendFrame({ opcode: 8, payload: value.payload });
+      return { opcode: value.opcode, ...closeInfo(value.payload), t: performance.now() - began };
+    }));
+    for (const { opcode, code, reason } of seen) assert.deepEqual([opcode, code, reason], [8, 1012, "The service is restarting"]);
+    const times = seen.map(({ t }) => t).sort((a, b) => a - b);
+    assert.ok(times.at(-1) - times[0] > 200, `spread: ${times}`);
+    for (const { heard } of backend.peers) {
+      const close = await eventually(() => parseAll(heard).find(({ opcode }) => opcode === 8));
+      assert.deepEqual(closeInfo(close.payload), { code: 1001, reason: "The gateway restarts" });
+    }
+    await stopped;
+    peers.forEach(({ reset }) => reset());
+  });
+
+  test("tokens and origins are asked for at the edge", async (t) => {
+    const { backend, at, pages } = await start(t, `token = "required"`);
+    assert.equal((await rawConnect(at("/echo"))).status, 401);
+    const foreign = await rawConnect(at("/echo"), { headers: { Origin: "https://evil.example" } });
+    assert.equal(foreign.headers["saywhy-refused"], "forbidden");
+    foreign.reset();
+    const page = await rawConnect(at("/echo"), { headers: { Origin: pages } });
+    assert.equal(page.headers["saywhy-refused"], "unauthorized");
+    page.reset();
+    assert.equal(backend.peers.length, 0);
+  });
+
+  test("a foreign subprotocol gets Closes only", async (t) => {
+    const { at } = await start(t);
+    for (const name of ["status-401", "rst", "silent-in-handshake"]) {
+      const peer = await rawConnect(at(`/${name}`), { protocols: ["graphql-transport-ws"], headers: { Origin: at("/").replace("ws", "http").slice(0, -1) } });
+      const frames = [];
+      for await (const one of peer.frames) frames.push(one);
+      const own = frames.filter(({ payload }) => String(payload) !== "hello");
+      assert.deepEqual(own.map(({ opcode }) => opcode), [8], name);
+      peer.reset();
+    }
+  });
 });
+
+function parseAll(bytes) {
+  const frames = [];
+  for (let parsed; (parsed = parseFrame(bytes)); bytes = bytes.subarray(parsed.size)) frames.push(parsed.frame);
+  return frames;
+}

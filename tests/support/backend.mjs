@@ -109,12 +109,20 @@ const OTHERS = {
     peer.accept();
     peer.frames = (one) => peer.socket.write(frame({ ...one, mask: false }));
   },
+  /** Answers with more than it has to. */
+  chatty: (peer) =>
+    peer.accept({
+      "Sec-WebSocket-Protocol": "chat",
+      "Sec-WebSocket-Extensions": "permessage-deflate; server_no_context_takeover",
+      Connection: "Upgrade, X-Named",
+      "X-Named": "1", "Keep-Alive": "timeout=5", Server: "back/1.0", Date: "x", "Set-Cookie": "a=1, b=2", "X-Own": "kept",
+    }),
   /** Accepts, and says nothing. */
   quiet: (peer) => peer.accept(),
 };
 
 /**
- * Starts it. Resolves to { port, url, peers, close() }: of each peer that has connected `head` (its request), `heard` (all
+ * Starts it. Resolves to { port, url, server, peers, stop() }: of each peer that has connected `head` (its request), `heard` (all
  * bytes after it), and `ended`.
  */
 export async function startBackend() {
@@ -148,7 +156,7 @@ export async function startBackend() {
     peers.forEach(({ socket }) => socket.destroy());
     server.close();
   };
-  return { port, url: `ws://127.0.0.1:${port}`, peers, stop };
+  return { port, url: `ws://127.0.0.1:${port}`, server, peers, stop };
 }
 
 function begin(peer) {

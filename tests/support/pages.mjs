@@ -1,3 +1,5 @@
+import { once } from "node:events";
+import { createServer } from "node:http";
 import { setTimeout } from "node:timers/promises";
 
 // Pages of a real browser, and the troubles of a page: what a developer would see in red in the console.
@@ -46,4 +48,12 @@ export async function soon(look, what) {
     if (found) return found;
     if (performance.now() - start > 5_000) throw new Error(`not so after five seconds: ${what}`);
   }
+}
+
+/** Serves an empty page at every path for as long as the test goes on; resolves to its origin. */
+export async function servePages(t) {
+  const http = createServer((_, response) => response.setHeader("content-type", "text/html").end("<!doctype html>"));
+  await once(http.listen(0, "127.0.0.1"), "listening");
+  t.after(() => http.close() && http.closeAllConnections());
+  return `http://127.0.0.1:${http.address().port}`;
 }

@@ -314,7 +314,8 @@ fn routes(text: &str, file: &DeTable<'_>, dialects: &[Dialect], problems: &mut P
         if let Some((name, span)) = text_of(route, "dialect") {
             known_dialect(name, dialects).map(drop).unwrap_or_else(|complaint| problems.add(span, complaint));
         }
-        if route.contains_key("limits") {
+        // Nothing is queued for who is relayed to.
+        if route.contains_key("limits") && !route.contains_key("upstream") {
             queue(file, Some(route), problems);
         }
         anonymous_identities(route, problems);
