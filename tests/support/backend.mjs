@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { createServer } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { encodeFrame } from "./raw.mjs";
+import { encodeFrame, parseFrame } from "./raw.mjs";
 
 const GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 const TEXT = 1;
@@ -102,13 +102,15 @@ export const FAULTS = {
   }), expect: { code: 4001, reason: "first" } },
 };
 
+/** The frames in these bytes. */
+export function parseAll(bytes) {
+  const frames = [];
+  for (let parsed; (parsed = parseFrame(bytes)); bytes = bytes.subarray(parsed.size)) frames.push(parsed.frame);
+  return frames;
+}
+
 /** What it does besides. */
 const OTHERS = {
-  /** Sends back what it hears, masks off, frame by frame. */
-  echo: (peer) => {
-    peer.accept();
-    peer.frames = (one) => peer.socket.write(frame({ ...one, mask: false }));
-  },
   /** Answers with more than it has to. */
   chatty: (peer) =>
     peer.accept({
@@ -117,8 +119,14 @@ const OTHERS = {
       Connection: "Upgrade, X-Named",
       "X-Named": "1", "Keep-Alive": "timeout=5", Server: "back/1.0", Date: "x", "Set-Cookie": "a=1, b=2", "X-Own": "kept",
     }),
-  /** Accepts, and says nothing. */
-  quiet: (peer) => peer.accept(),
+  /** Accepts, and says nothing but its Close, in answer to one. */
+  quiet: (peer) => {
+    peer.accept();
+    peer.socket.on("data", () => {
+      const close = parseAll(peer.heard).find(({ opcode }) => opcode === CLOSE);
+      if (close) peer.socket.end(frame({ opcode: CLOSE, payload: close.payload }));
+    });
+  },
 };
 
 /**
