@@ -21,13 +21,16 @@ for (const [signal, number] of [["SIGHUP", 1], ["SIGINT", 2], ["SIGTERM", 15]]) 
 export async function measure(work, by, options = [], contender = CONTENDERS[by]) {
   const folder = mkdtempSync(join(tmpdir(), "saywhy-bench-"));
   const port = await freePort();
-  const command = contender.command(work.start, port, folder);
+  // What a proxy stands in front of shares the core of the load: its work is not the proxy's.
+  const behind = work.start === "relay" ? await startEcho() : undefined;
+  const command = contender.command(work.start, port, folder, behind?.port);
   const server = spawn("taskset", ["-c", "0", ...command], { stdio: ["ignore", "ignore", "pipe"] });
   let said = "";
   server.stderr.setEncoding("utf8").on("data", (text) => (said = (said + text).slice(-4_000)));
   const end = () => {
     // nginx's worker ends with its master only when that is asked, not when it is killed.
     server.kill(by === "nginx" ? "SIGTERM" : "SIGKILL");
+    behind?.end();
     rmSync(folder, { recursive: true, force: true });
   };
   running.add(end);
@@ -44,4 +47,11 @@ export async function measure(work, by, options = [], contender = CONTENDERS[by]
     await ended.catch(() => {});
     running.delete(end);
   }
+}
+
+async function startEcho() {
+  const port = await freePort();
+  const server = spawn("taskset", ["-c", "1", ...CONTENDERS.saywhy.command("echo", port)], { stdio: "ignore" });
+  await listening(port);
+  return { port, end: () => server.kill("SIGKILL") };
 }

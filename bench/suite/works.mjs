@@ -18,6 +18,16 @@ const rooms = (...args) => ({
   load: (by) => ["rooms", ...(by === "ws" ? ["--protocol", "plain"] : ["--protocol", "saywhy", "--path", "/ws"]), ...args],
 });
 
+const PROXIES = ["nginx", "haproxy", "caddy"];
+
+/** The same load through a proxy, in front of an echo server whose cost does not count. */
+const relay = (...args) => ({
+  unit: "message",
+  by: ["saywhy-serve", ...PROXIES],
+  start: "relay",
+  load: () => ["echo", ...args],
+});
+
 const idle = (...args) => ({ ...echo(), unit: "connection", load: () => ["idle", "--connections", "10000", ...args], metric: "bytes" });
 
 export const WORKS = [
@@ -107,6 +117,38 @@ export const WORKS = [
     ...idle("--bytes", "16384"),
     against: { ...BEST_RUST },
     limit: { of: "saywhy", at_most: 1_500 },
+  },
+  {
+    id: "relay-64",
+    title: "Relay, 64 B, ping-pong",
+    says: "64 connections through a proxy, each with one text message under way, which an echo server sends back.",
+    ...relay("--connections", "64", "--bytes", "64"),
+    against: { best: ["nginx"], name: "nginx", goal: 1.0 },
+  },
+  {
+    id: "relay-64-pipelined",
+    title: "Relay, 64 B, pipelined",
+    says: "The same, each with 256 text messages under way, sent with one write.",
+    ...relay("--connections", "64", "--bytes", "64", "--batch", "256"),
+    against: { best: ["nginx"], name: "nginx" },
+  },
+  {
+    id: "relay-16k",
+    title: "Relay, 16 KiB",
+    says: "The same with one binary message of 16 KiB under way.",
+    ...relay("--connections", "64", "--bytes", "16384", "--binary"),
+    against: { best: PROXIES, name: "the best proxy", goal: 0.85 },
+  },
+  {
+    id: "relay-idle",
+    title: "Relay, idle",
+    says: "Resident memory of the proxy with 5,000 connections that had one message of 64 B echoed, less that without them.",
+    ...relay(),
+    unit: "connection",
+    load: () => ["idle", "--connections", "5000", "--bytes", "64"],
+    metric: "bytes",
+    against: { best: PROXIES, name: "the best proxy" },
+    limit: { of: "saywhy-serve", at_most: 1_500 },
   },
   {
     id: "growth-idle",

@@ -66,6 +66,10 @@ export const FAULTS = {
   "strange-subprotocol": { act: (peer) => peer.accept({ "Sec-WebSocket-Protocol": "never.offered" }), expect: { ...NONSENSE, refused: true, status: 502 } },
   "strange-extension": { act: (peer) => peer.accept({ "Sec-WebSocket-Extensions": "x-frobnicate" }), expect: { ...NONSENSE, refused: true, status: 502 } },
 
+  "http-after-101": { act: (peer) => {
+    peer.accept();
+    peer.socket.write("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret");
+  }, expect: { ...WRONG, silent: true } },
   fin: { act: then(({ socket }) => socket.end()), expect: { ...BROKEN, message: "The upstream ended the connection without a Close" } },
   rst: { act: then(({ socket }) => socket.resetAndDestroy()), expect: { ...BROKEN, message: "The upstream broke the connection off" } },
   "half-a-header": { act: then(({ socket }) => socket.end(Buffer.of(0x81))), expect: BROKEN },

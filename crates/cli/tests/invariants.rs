@@ -49,7 +49,7 @@ fn assert_absent(crate_names: &[&str], words: &[&str], but: &[&str], why: &str) 
     }
 }
 
-const ALL: [&str; 5] = ["codes", "proto", "server", "rooms", "cli"];
+const ALL: [&str; 6] = ["codes", "proto", "server", "rooms", "gateway", "cli"];
 
 #[test]
 fn codes_depends_on_nothing() {
@@ -65,7 +65,7 @@ fn proto_reads_no_clock_no_randomness_and_no_socket() {
 
 #[test]
 fn close_codes_are_named_only_in_the_catalogue_s_crate() {
-    for name in ["proto", "server", "rooms"] {
+    for name in ["proto", "server", "rooms", "gateway"] {
         for (path, code) in sources(name) {
             let found = close_codes(&code);
             assert!(found.is_empty(), "{}: {found:?}: use the names of saywhy-codes", path.display());
@@ -76,9 +76,19 @@ fn close_codes_are_named_only_in_the_catalogue_s_crate() {
 #[test]
 fn one_file_makes_closes_and_one_makes_refusals() {
     let closes = ["CloseFrame {", "write_close"];
-    assert_absent(&["server", "rooms", "cli"], &closes, &["closing.rs", "testing.rs"], "only closing.rs makes a Close");
+    assert_absent(
+        &["server", "rooms", "gateway", "cli"],
+        &closes,
+        &["closing.rs", "testing.rs"],
+        "only closing.rs makes a Close",
+    );
     let refusals = ["from_static(\"application/problem+json", "RETRY_AFTER"];
-    assert_absent(&["server", "rooms", "cli"], &refusals, &["refusal.rs"], "only refusal.rs makes a refusing response");
+    assert_absent(
+        &["server", "rooms", "gateway", "cli"],
+        &refusals,
+        &["refusal.rs"],
+        "only refusal.rs makes a refusing response",
+    );
 }
 
 #[test]

@@ -35,6 +35,8 @@ pub(crate) struct Link {
     rings: Option<Duration>,
     /// Bytes that came after our Close.
     thrown_away: u32,
+    /// Nothing can be written any more. What has arrived before that is read all the same: a Close may be among it.
+    broken: bool,
     /// Whoever hears knows that it ends.
     ends: bool,
     recorded: bool,
@@ -84,6 +86,7 @@ impl Link {
             timer: None,
             rings: None,
             thrown_away: 0,
+            broken: false,
             ends: false,
             recorded: false,
         }
@@ -143,6 +146,10 @@ impl Link {
                 now = clock::now();
                 continue;
             }
+            if self.broken && self.machine.state() != State::Closed {
+                self.lose(Loss::Reset);
+                continue;
+            }
             // After all that has arrived was read: who was late is us, perhaps, and the peer's Pong is there already.
             if self.poll_deadline(cx, now, blocked || paused).is_pending() {
                 // A buffer of the thread's does not wait.
@@ -179,6 +186,10 @@ impl Link {
         let mut progress = false;
         loop {
             let is_all = owner.gather(self, cx, now);
+            if self.broken {
+                self.out.clear();
+                return Poll::Ready(());
+            }
             if self.out.is_empty() {
                 self.out.clear();
                 return self.poll_flush(cx, progress, now);
@@ -186,7 +197,8 @@ impl Link {
             while !self.out.is_empty() {
                 match self.out.poll_write(self.io.get(), cx) {
                     Poll::Ready(Ok(0) | Err(_)) => {
-                        self.lose(Loss::Reset);
+                        self.broken = true;
+                        self.out.clear();
                         return Poll::Ready(());
                     }
                     Poll::Ready(Ok(_)) => progress = true,
@@ -209,7 +221,7 @@ impl Link {
         let took = self.io.took();
         match flushed {
             Poll::Ready(Ok(())) => self.machine.wrote(false, true, now),
-            Poll::Ready(Err(_)) => self.lose(Loss::Reset),
+            Poll::Ready(Err(_)) => self.broken = true,
             Poll::Pending => {
                 self.machine.wrote(true, progress || took, now);
                 return Poll::Pending;
