@@ -235,11 +235,16 @@ impl Link {
         self.machine.lost(loss);
     }
 
+    /// The error of a reset is told once: a write may have had it.
+    fn end_of_input(&mut self) {
+        if self.broken { self.lose(Loss::Reset) } else { self.machine.end_of_input() }
+    }
+
     /// FIN without a close_notify is an end of input like any other: frames say themselves whether they are whole, and
     /// a Close whether it came.
     fn unreadable(&mut self, error: &std::io::Error) {
         match error.kind() {
-            ErrorKind::UnexpectedEof => self.machine.end_of_input(),
+            ErrorKind::UnexpectedEof => self.end_of_input(),
             _ => self.lose(Loss::Reset),
         }
     }
@@ -248,7 +253,7 @@ impl Link {
         let io = self.io.get();
         let Some((place, most)) = self.machine.place() else { return self.poll_read_input(cx) };
         match ready!(poll_read_buf(io, cx, &mut place.limit(most))) {
-            Ok(0) => self.machine.end_of_input(),
+            Ok(0) => self.end_of_input(),
             Ok(read) => self.machine.read_into_place(read, now()),
             Err(error) => self.unreadable(&error),
         }
@@ -271,7 +276,7 @@ impl Link {
                 return Poll::Pending;
             }
             Poll::Ready(Err(error)) => self.unreadable(&error),
-            Poll::Ready(Ok(())) if read == 0 => self.machine.end_of_input(),
+            Poll::Ready(Ok(())) if read == 0 => self.end_of_input(),
             Poll::Ready(Ok(())) => {
                 if self.machine.state() == State::Closing {
                     self.thrown_away = self.thrown_away.saturating_add(read as u32);
