@@ -68,7 +68,7 @@ CONTENDERS.haproxy = debian("haproxy", "-v", (port, upstream) => ({
   args: ["-db", "-f"],
   text: `global
   nbthread 1
-  maxconn 20000
+  maxconn 9000
 defaults
   mode http
   timeout connect 5s
@@ -133,7 +133,7 @@ function nginxConfig(port, folder, upstream) {
 worker_processes 1;
 pid ${folder}/nginx.pid;
 error_log ${folder}/error.log;
-events { worker_connections 10000; }
+events { worker_connections 19000; }
 http {
   access_log off;
   sendfile on;

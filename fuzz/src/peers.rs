@@ -269,7 +269,7 @@ pub fn ours(wire: &[u8], receiver: Role, step: usize) -> (Heard, Option<Found>) 
                     said.push(Said::Pong);
                     None
                 }
-                Ok(Some(Item::Piece(_))) => unreachable!("nothing is passed on"),
+                Ok(Some(Item::Piece(_) | Item::Run(..))) => unreachable!("nothing is passed on"),
                 Ok(Some(Item::Close(close, None))) => return (Heard { said, verdict: closed(&close) }, None),
                 Ok(Some(Item::Close(_, Some(violation)))) | Err(violation) => Some(violation),
             };

@@ -315,7 +315,7 @@ impl FrameReader {
         }
     }
 
-    fn parse(&self, bytes: &[u8]) -> Result<Option<(Header, usize)>, Violation> {
+    pub(crate) fn parse(&self, bytes: &[u8]) -> Result<Option<(Header, usize)>, Violation> {
         if self.is_judging { Header::parse(bytes, self.sender, self.may_compress) } else { Ok(Header::skim(bytes)) }
     }
 

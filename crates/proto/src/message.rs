@@ -23,6 +23,8 @@ pub enum Item<'a> {
     Message(Message<'a>),
     /// A part of a data message, as it came: only of a decoder that [passes messages on](Decoder::pass_on).
     Piece(Piece<'a>),
+    /// Whole data messages, each in one frame, as they came, and how many: of such a decoder, too.
+    Run(&'a [u8], u32),
     /// A Ping, to be answered with the same bytes.
     Ping(Cow<'a, [u8]>),
     /// A Pong.
@@ -157,6 +159,11 @@ impl Decoder {
     /// A [`Violation`] in a header takes nothing: from there on only the peer's Close is looked for, and no more rules
     /// are broken. After any other, [`Decoder::discard`] does the same for data messages.
     pub fn next<'a>(&mut self, bytes: &'a mut [u8]) -> (usize, Result<Option<Item<'a>>, Violation>) {
+        if self.passing
+            && let (len @ 1.., count) = self.run(bytes)
+        {
+            return (len, Ok(Some(Item::Run(&bytes[..len], count))));
+        }
         match self.frames.next(bytes) {
             Ok((taken, None)) => (taken, Ok(None)),
             Ok((taken, Some(piece))) if !self.frames.is_judging() => (taken, Ok(self.skim(piece))),
@@ -219,6 +226,31 @@ impl Decoder {
             return Err(Violation::DeflateEarly);
         }
         Ok(declared)
+    }
+
+    /// How many bytes at the beginning are whole messages in one frame each, with which nothing is wrong; and how many
+    /// these are. What most connections say goes on like that at once.
+    fn run(&self, bytes: &[u8]) -> (usize, u32) {
+        if self.discarding || self.data.is_some() || self.frames.is_inside_frame() || !self.frames.is_judging() {
+            return (0, 0);
+        }
+        let (mut end, mut count) = (0, 0);
+        // What ends it is found again by those who look closer.
+        while let Ok(Some((header, used))) = self.frames.parse(&bytes[end..]) {
+            let rest = &bytes[end + used..];
+            let is_whole = header.fin && header.len <= rest.len() as u64 && header.len <= u64::from(self.message_bytes);
+            if !is_whole || header.opcode.is_control() || header.opcode == Opcode::Continuation {
+                break;
+            }
+            let payload = &rest[..header.len as usize];
+            let is_readable = header.opcode == Opcode::Text && header.mask.is_none() && !header.compressed;
+            if is_readable && std::str::from_utf8(payload).is_err() {
+                break;
+            }
+            end += used + payload.len();
+            count += 1;
+        }
+        (end, count)
     }
 
     /// Hands a piece on. Whatever it belongs to has no more to it here than what judges the rest of it.

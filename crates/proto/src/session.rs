@@ -171,6 +171,8 @@ pub struct Delivery<'a> {
 pub enum Passing<'a> {
     /// A part of a message, as it came, for [`Session::pass`] of the other side.
     Piece(Piece<'a>),
+    /// Whole messages, as they came, for [`Session::pass_run`] of the other side.
+    Run(&'a [u8]),
     /// A message has begun too fast: how long it is until one may.
     TooFast(Duration),
 }
@@ -422,15 +424,24 @@ impl Session {
     /// As [`Session::receive`], of a session that [relays](Session::relays): nothing is unmasked or kept.
     pub fn receive_passing<'a>(&mut self, bytes: &'a mut [u8], now: Duration) -> (usize, Option<Passing<'a>>) {
         let (taken, item) = self.hear(bytes, now);
-        let Some(Item::Piece(piece)) = item.filter(|_| self.state != State::Closing) else { return (taken, None) };
+        let Some(item) = item.filter(|_| self.state != State::Closing) else { return (taken, None) };
+        let (begun, passing) = match item {
+            Item::Run(bytes, count) => (count, Passing::Run(bytes)),
+            Item::Piece(piece) => {
+                let begins = piece.is_first && piece.header.opcode != Opcode::Continuation;
+                (u32::from(begins), Passing::Piece(piece))
+            }
+            Item::Message(_) | Item::Ping(_) | Item::Pong | Item::Close(..) => return (taken, None),
+        };
         self.last_message = now.into();
-        if piece.is_first && piece.header.opcode != Opcode::Continuation {
-            let meter = self.meters(now).messages.as_ref();
-            if let Some(wait) = meter.and_then(|meter| meter.check(now).err()) {
-                return (taken, Some(Passing::TooFast(wait)));
+        if let Some(meter) = self.meters(now).messages.as_ref() {
+            for _ in 0..begun {
+                if let Err(wait) = meter.check(now) {
+                    return (taken, Some(Passing::TooFast(wait)));
+                }
             }
         }
-        (taken, Some(Passing::Piece(piece)))
+        (taken, Some(passing))
     }
 
     /// Does what the protocol asks for, and hands on what is for the application.
@@ -739,6 +750,16 @@ impl Session {
         }
         self.inside = !fin;
         true
+    }
+
+    /// Appends whole messages that came from elsewhere, with the masks that they have. For what one role sends to another:
+    /// a relay's ends have different ones. False when the session is ending.
+    pub fn pass_run(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
+        if self.accepts_data() {
+            out.extend_from_slice(bytes);
+            return true;
+        }
+        false
     }
 
     fn write_data(&mut self, opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {

@@ -59,8 +59,11 @@ fn relay(from: &mut Session, to: &mut Session, bytes: &[u8], step: usize) -> Vec
             let (taken, passing) = from.receive_passing(&mut chunk[at..], NOW);
             assert!(taken > 0 || passing.is_some() || from.state() != State::Open, "no progress");
             at += taken;
-            if let Some(Passing::Piece(piece)) = passing {
-                assert!(to.pass(&piece, &mut out));
+            match passing {
+                Some(Passing::Piece(piece)) => assert!(to.pass(&piece, &mut out)),
+                Some(Passing::Run(bytes)) => assert!(to.pass_run(bytes, &mut out)),
+                Some(Passing::TooFast(_)) => panic!("no rate is set"),
+                None => {}
             }
             if from.state() != State::Open {
                 return out;

@@ -4,7 +4,7 @@ use crate::applicant::Applicant;
 use crate::driver::Driver;
 use crate::pending::{self, Pending, Slot};
 use crate::refusal::Refusal;
-use crate::relay::{Upstream, relay};
+use crate::relay::{Relay, Upstream};
 use crate::session::{self, Session};
 use crate::stream::Io;
 use crate::token::TokenProblem;
@@ -153,9 +153,18 @@ where
 }
 
 async fn join(pending: Box<Pending>, upstream: Box<Upstream>) {
+    // A box of its own, so that the relay's future keeps nothing of it.
+    let Some(relay) = Box::pin(joined(pending, upstream)).await else { return };
+    relay.await;
+}
+
+async fn joined(pending: Box<Pending>, upstream: Box<Upstream>) -> Option<Relay> {
     match upgraded(pending).await {
-        Some(driver) => relay(driver, *upstream).await,
-        None => upstream.leave().await,
+        Some(driver) => Some(Relay::new(driver, *upstream)),
+        None => {
+            upstream.leave().await;
+            None
+        }
     }
 }
 

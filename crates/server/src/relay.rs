@@ -24,7 +24,8 @@ use saywhy_proto::session::{Mute, Passing};
 use saywhy_proto::{Farewell, Limits, Session as Machine};
 use std::convert::Infallible;
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -133,6 +134,9 @@ impl Hear<Desk> for Upwards<'_> {
             Some(Passing::Piece(piece)) => {
                 machine.pass(&piece, out.tail());
             }
+            Some(Passing::Run(bytes)) => {
+                machine.pass_run(bytes, out.tail());
+            }
             Some(Passing::TooFast(wait)) => {
                 // What is left out in the midst of a conversation breaks it: better to end it, and to say so.
                 let error = RATE_LIMITED.say("You send messages too fast").retry_after(wait, wait);
@@ -171,11 +175,18 @@ impl Hear<Nobody> for Downwards<'_> {
 
     fn hear(&mut self, leg: &mut Link, _: &Nobody, bytes: &mut [u8], now: Duration) -> (usize, Option<Infallible>) {
         let (taken, passing) = leg.machine.receive_passing(bytes, now);
-        if let Some(Passing::Piece(piece)) = passing {
-            let Link { machine, out, .. } = self.client.link();
-            machine.pass(&piece, out.tail());
-            self.wrote = true;
+        let Link { machine, out, .. } = self.client.link();
+        match passing {
+            Some(Passing::Piece(piece)) => {
+                machine.pass(&piece, out.tail());
+            }
+            Some(Passing::Run(bytes)) => {
+                machine.pass_run(bytes, out.tail());
+            }
+            // It has no rate.
+            Some(Passing::TooFast(_)) | None => return (taken, None),
         }
+        self.wrote = true;
         (taken, None)
     }
 
@@ -226,18 +237,33 @@ fn gone(words: &'static str) -> Farewell {
     Farewell::close(Some(worded(CloseCode::GOING_AWAY, words)))
 }
 
-/// Passes on until both have ended.
-pub(crate) async fn relay(driver: Box<Driver>, upstream: Upstream) {
-    let now = now();
-    let compressed = upstream.compresses();
-    let mut leg = upstream.leg(now);
-    // Dropped in between, it says goodbye.
-    let mut session = Session::new(driver);
-    let client = session.driver();
-    client.connection().ready();
-    client.machine().relays(compressed);
-    client.machine().ready(now);
-    poll_fn(|cx| poll_relay(cx, client, &mut leg)).await;
+/// Two connections that are one, until both have ended. Dropped before, it says goodbye to the client.
+pub(crate) struct Relay {
+    session: Session,
+    leg: Box<Leg>,
+}
+
+impl Relay {
+    pub(crate) fn new(driver: Box<Driver>, upstream: Upstream) -> Self {
+        let now = now();
+        let compressed = upstream.compresses();
+        let leg = upstream.leg(now);
+        let mut session = Session::new(driver);
+        let client = session.driver();
+        client.connection().ready();
+        client.machine().relays(compressed);
+        client.machine().ready(now);
+        Self { session, leg }
+    }
+}
+
+impl Future for Relay {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { session, leg } = &mut *self;
+        poll_relay(cx, session.driver(), leg)
+    }
 }
 
 fn poll_relay(cx: &mut Context<'_>, client: &mut Driver, leg: &mut Leg) -> Poll<()> {
