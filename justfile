@@ -39,6 +39,10 @@ bench *args:
 violations *args:
     conformance/violations/run {{args}}
 
+# What clients see of each fault of a back end, through the gateway and through other proxies
+gateway *args:
+    conformance/gateway/run {{args}}
+
 # Autobahn's cases against our server and our client: `just autobahn 1-7 9 10`, or all 517
 autobahn *cases:
     conformance/autobahn/run {{cases}}

@@ -1,12 +1,19 @@
 // The gateway: whatever goes wrong behind it, the client in front is told.
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { createServer as createTlsServer } from "node:https";
+import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { WebSocketServer } from "ws";
 import { FAULTS, parseAll, startBackend } from "./support/backend.mjs";
 import { browsers } from "./support/browsers.mjs";
 import { eventually, serve } from "./support/client.mjs";
 import { CROWD } from "./support/crowd.mjs";
 import { browserFor, servePages } from "./support/pages.mjs";
 import { closeInfo, encodeFrame, rawConnect } from "./support/raw.mjs";
+import { certificates } from "./support/server.mjs";
 import { recordSocket } from "./support/socket-script.mjs";
 
 const AT_ONCE = 6; // Chromium holds back what is more than that
@@ -18,9 +25,9 @@ const RACY = [
   "data-after-close", "close-then-rst", "status-401", "rst-in-handshake",
 ];
 
-const config = (upstream, route = "") => `
+const config = (upstream, route = "", limits = "") => `
 [limits]
-messages_per_s = 1000000
+${limits}messages_per_s = 1000000
 message_burst = 1000000
 ${CROWD}
 [[route]]
@@ -30,11 +37,12 @@ relay = { answer_ms = 700, message_bytes = 100000 }
 ${route}`;
 
 /** A back end that misbehaves, the gateway in front of it, and pages that may connect. */
-async function start(t, route = "") {
+async function start(t, route = "", more = []) {
   const backend = await startBackend();
   t.after(backend.stop);
   const pages = await servePages(t);
-  const server = await serve(t, { config: config(backend.url, `origins = ["${pages}"]\n${route}`) });
+  const text = config(backend.url, `origins = ["${pages}"]\n${route}`);
+  const server = await serve(t, { config: text.replace("relay = {", `relay = { more = ${JSON.stringify(more)},`) });
   return { backend, server, pages, at: (path) => new URL(path, server.url).href };
 }
 
@@ -91,6 +99,29 @@ describe("the gateway", { timeout: 120_000 }, () => {
         }
         assert.deepEqual(faults, []);
       });
+
+      for (const [http, spoken] of [["1.1", "http/1.1"], ["2", "h2"]]) {
+        test(`every fault, over wss and HTTP/${http}`, async (t) => {
+          const backend = await startBackend();
+          t.after(backend.stop);
+          const rooms = `[[route]]\npath = "/rooms"\nrooms = {}\n`;
+          const streams = http === "1.1" ? "http2_streams = 0\n" : "";
+          const server = await serve(t, { config: config(backend.url, rooms, streams).replace('path = "/"', 'path = "/back"'), tls: true });
+          const page = await held.browser.newPage({ ignoreHTTPSErrors: true });
+          t.after(() => page.close());
+          await page.goto(`${server.page}style.css`);
+          assert.equal(await page.evaluate(() => performance.getEntriesByType("navigation")[0].nextHopProtocol), spoken);
+          const faults = [];
+          for (const names = Object.keys(FAULTS); names.length > 0; ) {
+            const some = names.splice(0, AT_ONCE);
+            const url = (name) => new URL(`/back/${name}`, server.routes.find((route) => route.endsWith("/back"))).href;
+            const seen = await Promise.all(some.map((name) => page.evaluate(recordSocket, { url: url(name) })));
+            faults.push(...some.flatMap((name, index) => faultsOf(name, seen[index])));
+          }
+          assert.deepEqual(faults, []);
+          assert.deepEqual(new Set(server.endings().map((ending) => ending.http)), new Set([http]));
+        });
+      }
 
       for (const [how, says] of Object.entries({ "that chats": { onopen: ["a", "b", "c"] }, "that floods": { flood: "x".repeat(1_000) } })) {
         test(`a back end that fails a page ${how}`, async (t) => {
@@ -316,6 +347,47 @@ describe("the gateway", { timeout: 120_000 }, () => {
     }
     await stopped;
     peers.forEach(({ reset }) => reset());
+  });
+
+  test("several upstreams share the connections, and one that is not there gets none", async (t) => {
+    const others = await Promise.all([startBackend(), startBackend()]);
+    t.after(() => others.forEach(({ stop }) => stop()));
+    const { backend, at, server } = await start(t, "", others.map(({ url }) => url));
+    const all = [backend, ...others];
+    const open = async () => {
+      const peer = await rawConnect(at("/quiet"));
+      assert.equal(peer.status, 101);
+      peer.reset();
+    };
+    for (let i = 0; i < 9; i++) await open();
+    assert.deepEqual(all.map(({ peers }) => peers.length), [3, 3, 3]);
+    others[0].stop();
+    for (let i = 0; i < 8; i++) await open();
+    assert.equal(backend.peers.length + others[1].peers.length, 14);
+    assert.equal(server.lines().filter(({ fields, message }) => /cannot be reached/.test(message ?? fields?.message)).length, 1);
+    all.forEach(({ stop }) => stop());
+    assert.equal((await rawConnect(at("/quiet"))).status, 502);
+  });
+
+  test("an upstream behind TLS, if its certificate is good", async (t) => {
+    // Of an authority that only the first of the two servers trusts.
+    const file = (name) => readFileSync(new URL(`support/tls/${name}`, import.meta.url));
+    const https = createTlsServer({ cert: file("certificate.pem"), key: file("key.pem") });
+    new WebSocketServer({ server: https }).on("connection", (socket) => socket.on("message", (data) => socket.send(data)));
+    await once(https.listen(0, "127.0.0.1"), "listening");
+    t.after(() => https.close() && https.closeAllConnections());
+    const { port } = https.address();
+    const trusting = (authority) => ({ config: config(`wss://localhost:${port}`), env: { SSL_CERT_FILE: authority } });
+    const good = await serve(t, trusting(fileURLToPath(new URL("support/tls/ca.pem", import.meta.url))));
+    const peer = await rawConnect(good.url);
+    assert.equal(peer.status, 101);
+    await peer.sendFrame({ payload: "hello" });
+    assert.equal(String((await peer.frames.next()).value.payload), "hello");
+    peer.reset();
+    const other = await serve(t, trusting(join(certificates, "certificate.pem")));
+    const refused = await rawConnect(other.url);
+    assert.deepEqual([refused.status, JSON.parse(refused.body).name], [502, "bad_gateway"]);
+    assert.match(other.log(), /invalid peer certificate/);
   });
 
   test("tokens and origins are asked for at the edge", async (t) => {

@@ -1,8 +1,9 @@
 // Who is measured: the name, the version, and how each is started for a work, on which port.
-import { execFileSync, spawnSync } from "node:child_process";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { CROWD } from "../../tests/support/crowd.mjs";
+import { caddy, haproxy, nginx } from "./proxies.mjs";
 
 const bench = new URL("..", import.meta.url).pathname;
 export const target = process.env.CARGO_TARGET_DIR ?? join(bench, "../target/bench");
@@ -37,65 +38,14 @@ export const CONTENDERS = {
     version: () => `${JSON.parse(readFileSync(join(bench, "node_modules/ws/package.json"))).version}, Node ${process.versions.node}`,
     command: (work, port) => [process.execPath, join(bench, "node/ws.mjs"), work, String(port)],
   },
-  nginx: {
-    label: "nginx",
-    hint: "apt-get install nginx-light",
-    isThere: () => nginx() !== undefined,
-    version: () => execFileSync("sh", ["-c", `${nginx()} -v 2>&1`], { encoding: "utf8" }).trim().split("/").pop(),
-    command(work, port, folder, upstream) {
-      const file = join(folder, "nginx.conf");
-      writeFileSync(file, nginxConfig(port, folder, upstream));
-      return [nginx(), "-c", file, "-e", join(folder, "error.log")];
-    },
-  },
+  nginx: measured(nginx),
+  haproxy: measured(haproxy),
+  caddy: measured(caddy),
 };
 
-const debian = (name, version, write) => ({
-  label: name,
-  hint: `apt-get install ${name}`,
-  isThere: () => spawnSync(name, [version]).status === 0,
-  version: () => execFileSync(name, [version], { encoding: "utf8" }).match(/\d+\.\d+\.\d+/)?.[0],
-  command: (_, port, folder, upstream) => {
-    const file = join(folder, name);
-    const { text, args } = write(port, upstream, folder);
-    writeFileSync(file, text);
-    return [name, ...args, file];
-  },
-});
-
-/** One thread, HTTP mode, no log. */
-CONTENDERS.haproxy = debian("haproxy", "-v", (port, upstream) => ({
-  args: ["-db", "-f"],
-  text: `global
-  nbthread 1
-  maxconn 9000
-defaults
-  mode http
-  timeout connect 5s
-  timeout client 1h
-  timeout server 1h
-  timeout tunnel 1h
-listen front
-  bind 127.0.0.1:${port}
-  server back 127.0.0.1:${upstream}
-`,
-}));
-
-/** On one core it has one thread for Go code. */
-CONTENDERS.caddy = debian("caddy", "version", (port, upstream) => ({
-  args: ["run", "--adapter", "caddyfile", "--config"],
-  text: `{
-  admin off
-  auto_https off
-  log {
-    level ERROR
-  }
+function measured(proxy) {
+  return { ...proxy, command: (_, port, folder, upstream) => proxy.command(port, folder, upstream) };
 }
-http://127.0.0.1:${port} {
-  reverse_proxy 127.0.0.1:${upstream}
-}
-`,
-}));
 
 /** Limits that are about one client are higher than by default: this load stands for many. */
 function serveConfig(work, port, upstream) {
@@ -124,36 +74,6 @@ path = "/"
 upstream = "ws://127.0.0.1:${upstream}"`;
   const route = { refuse: refusing, relay: relaying }[work] ?? rooms;
   return `listen = "127.0.0.1:${port}"${limits}${log}${route}\n`;
-}
-
-/** As Debian has it, but for what needs root, and without an access log: none of the others writes a line either. */
-function nginxConfig(port, folder, upstream) {
-  const temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-  return `daemon off;
-worker_processes 1;
-pid ${folder}/nginx.pid;
-error_log ${folder}/error.log;
-events { worker_connections 19000; }
-http {
-  access_log off;
-  sendfile on;
-  tcp_nopush on;
-  ${temp.map((name) => `${name}_temp_path ${folder}/${name};`).join("\n  ")}
-  server {
-    listen 127.0.0.1:${port};
-    location / { ${upstream ? relaying(upstream) : "return 401;"} }
-  }
-}
-`;
-}
-
-/** As its documentation has it for WebSockets. */
-const relaying = (port) =>
-  `proxy_pass http://127.0.0.1:${port}; proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; ` +
-  'proxy_set_header Connection "upgrade"; proxy_read_timeout 1h;';
-
-function nginx() {
-  return ["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/sbin/nginx"].find((file) => existsSync(file));
 }
 
 function crateVersion(name) {

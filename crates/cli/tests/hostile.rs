@@ -709,7 +709,7 @@ fn flood(name: &str, reads: bool, attack: impl Fn(&mut Flooder) + Sync) {
     let (mut rounds, start) = (0, Instant::now());
     thread::scope(|scope| {
         let flooding = scope.spawn(|| {
-            while start.elapsed() < FLOOD {
+            while start.elapsed() < flood_time() {
                 attack(&mut Flooder::connect(&server, reads));
             }
         });
@@ -725,8 +725,11 @@ fn flood(name: &str, reads: bool, attack: impl Fn(&mut Flooder) + Sync) {
     assert!(after.peak < before.resident + 64 * MIB, "{before:?}, then {after:?}");
 }
 
-/// How long each flood lasts.
-const FLOOD: Duration = Duration::from_secs(1);
+/// How long each flood lasts: `SAYWHY_FLOOD_S` seconds.
+fn flood_time() -> Duration {
+    let seconds = std::env::var("SAYWHY_FLOOD_S").map(|s| s.parse().expect("SAYWHY_FLOOD_S is a number"));
+    Duration::from_secs(seconds.unwrap_or(1))
+}
 /// Frames of one kind in one connection, if the server takes so many.
 const FRAMES: u32 = 20_000;
 

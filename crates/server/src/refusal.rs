@@ -9,7 +9,7 @@ use axum_core::body::Body;
 use axum_core::response::{IntoResponse, Response};
 use http::header::{CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use saywhy_codes::catalogue::{BAD_GATEWAY, OVERLOADED};
+use saywhy_codes::catalogue::{BAD_GATEWAY, BAD_REQUEST, OVERLOADED};
 use saywhy_codes::{Catalogue, Cause, EndCause, ErrorMessage, Retry};
 use saywhy_proto::Farewell;
 use saywhy_proto::envelope::Details;
@@ -95,7 +95,11 @@ impl Refusal {
             let error = error.detail("source", "upstream").detail("http_status", status.as_u16());
             return Self::new(error).because(cause);
         }
-        let error = said_in_http(status, headers).detail("source", "upstream").detail("http_status", status.as_u16());
+        let mut error = said_in_http(status, headers).detail("source", "upstream").detail("http_status", status.as_u16());
+        if error.error() == BAD_REQUEST {
+            // The row's own words are about a message.
+            error = error.say("The server did not accept the request");
+        }
         if !status.is_redirection() {
             return Self::new(error).because(cause).status(status);
         }
