@@ -82,7 +82,7 @@ function faultsOf(name, events) {
   return faults;
 }
 
-describe("the gateway", { timeout: 120_000 }, () => {
+describe("the gateway", { timeout: 600_000 }, () => {
   for (const browser of browsers) {
     describe(browser.name, { concurrency: 1 }, () => {
       const held = browserFor(browser, { before, after });

@@ -95,7 +95,8 @@ impl Refusal {
             let error = error.detail("source", "upstream").detail("http_status", status.as_u16());
             return Self::new(error).because(cause);
         }
-        let mut error = said_in_http(status, headers).detail("source", "upstream").detail("http_status", status.as_u16());
+        let mut error =
+            said_in_http(status, headers).detail("source", "upstream").detail("http_status", status.as_u16());
         if error.error() == BAD_REQUEST {
             // The row's own words are about a message.
             error = error.say("The server did not accept the request");
