@@ -12,6 +12,7 @@ const GROUPS = [
   { id: "echo", title: "Echo" },
   { id: "refusal", title: "Refusals" },
   { id: "rooms", title: "Rooms" },
+  { id: "relay", title: "Relaying to a back end" },
   { id: "idle", title: "Memory of idle connections" },
   { id: "growth", title: "Growth" },
 ];
