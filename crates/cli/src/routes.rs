@@ -126,7 +126,14 @@ async fn enter(admission: Admission, State(hall): State<Arc<Hall>>) -> Result<Re
 
 impl Hall {
     async fn member(&self, applicant: &Applicant) -> Result<Member, Refusal> {
-        let claims = self.door.opens_to(applicant).await?;
+        let claims = match self.door.opens_to(applicant).await? {
+            Some(claims) => claims,
+            None => {
+                let claims = guest(applicant.id());
+                applicant.identify(&claims.sub)?;
+                claims
+            }
+        };
         Ok(self.rooms.member(claims, Arc::clone(&self.authenticate)))
     }
 }
@@ -137,14 +144,13 @@ async fn relay(admission: Admission, State(desk): State<Arc<Desk>>, request: Req
 }
 
 impl Door {
-    async fn opens_to(&self, applicant: &Applicant) -> Result<Claims, Refusal> {
+    /// What a token says, where there is one to be looked at.
+    async fn opens_to(&self, applicant: &Applicant) -> Result<Option<Claims>, Refusal> {
         let claims = match (self.policy, applicant.token()) {
-            (TokenPolicy::None, _) | (TokenPolicy::Optional, None) => {
-                let claims = guest(applicant.id());
-                applicant.identify(&claims.sub)?;
-                claims
+            (TokenPolicy::None, _) | (TokenPolicy::Optional, None) => None,
+            (TokenPolicy::Required | TokenPolicy::Optional, _) => {
+                Some(applicant.authenticate::<Claims>(&self.keys).await?)
             }
-            (TokenPolicy::Required | TokenPolicy::Optional, _) => applicant.authenticate::<Claims>(&self.keys).await?,
         };
         if let Some(check) = &self.check {
             check.ask(applicant).await?;

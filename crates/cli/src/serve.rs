@@ -139,10 +139,10 @@ impl<'a> Server<'a> {
         }
         match api {
             Some(api) => writeln!(out, "api http://{}{API}", api.local_addr()?)?,
-            None if self.config.is_development() => writeln!(out, "api {http}://{at}{API}")?,
+            None if self.has_own_api() => writeln!(out, "api {http}://{at}{API}")?,
             None => {}
         }
-        if self.config.is_development() {
+        if self.has_own_api() {
             writeln!(out, "api-key {}", self.api_key)?;
         }
         writeln!(out, "ready")?;
@@ -155,6 +155,11 @@ impl<'a> Server<'a> {
     fn has_page(&self) -> bool {
         let is_free = self.routes.iter().all(|route| route.path != "/");
         self.config.is_development() && is_free && self.routes.iter().any(|route| route.rooms().is_some())
+    }
+
+    /// Whether development mode has an API: it is about rooms.
+    fn has_own_api(&self) -> bool {
+        self.config.is_development() && self.routes.iter().any(|route| route.rooms().is_some())
     }
 
     fn schemes(&self) -> (&'static str, &'static str) {
