@@ -291,6 +291,47 @@ describe("the gateway", { timeout: 600_000 }, () => {
     assert.equal(closeInfo(frames.at(-1).payload).code, 1001);
   });
 
+  test("a back end that answers before it reads on, and a client that asks ahead", async (t) => {
+    const { at } = await start(t, "limits = { write_ms = 2000 }");
+    const peer = await rawConnect(at("/tenfold"));
+    const questions = Array.from({ length: 3_000 }, (_, n) => encodeFrame({ payload: `${n} `.padEnd(1_000, "x") }));
+    const asked = peer.sendBytes(Buffer.concat(questions));
+    for (let n = 0; n < questions.length * 10; n++) {
+      // A part of a frame goes on as a fragment.
+      const parts = [];
+      do parts.push((await peer.frames.next()).value);
+      while (!parts.at(-1).fin);
+      assert.equal(parts[0].opcode, 1);
+      assert.equal(String(Buffer.concat(parts.map(({ payload }) => payload))), `${Math.floor(n / 10)} `.padEnd(1_000, "x"));
+    }
+    assert.ok(await asked);
+    await peer.sendFrame({ opcode: 8 });
+    assert.equal((await peer.frames.next()).value.opcode, 8);
+    peer.fin();
+  });
+
+  test("what came within the rate goes on, however it was cut", async (t) => {
+    const { backend, at } = await start(t, "limits = { messages_per_s = 1, message_burst = 10 }");
+    const peer = await rawConnect(at("/quiet"));
+    await peer.sendBytes(Buffer.concat(Array.from({ length: 30 }, (_, n) => encodeFrame({ payload: `${n}` }))));
+    const [told, close] = [(await peer.frames.next()).value, (await peer.frames.next()).value];
+    assert.deepEqual([JSON.parse(told.payload).data.name, closeInfo(close.payload).code], ["rate_limited", 4005]);
+    const upstream = backend.peers.at(-1);
+    await eventually(() => parseAll(upstream.heard).some(({ opcode }) => opcode === 8));
+    const heard = parseAll(upstream.heard).filter(({ opcode }) => opcode === 1).map(({ payload }) => Number(payload));
+    assert.deepEqual(heard, Array.from({ length: 10 }, (_, n) => n));
+    peer.reset();
+  });
+
+  test("our messages stay out of the subprotocol that the upstream chose", async (t) => {
+    const { at } = await start(t);
+    const peer = await rawConnect(at("/chatty"), { protocols: ["chat", "saywhy.v1"], headers: { "Sec-WebSocket-Extensions": "permessage-deflate" } });
+    assert.equal(peer.headers["sec-websocket-protocol"], "chat");
+    await peer.sendFrame({ opcode: 3 });
+    assert.equal((await peer.frames.next()).value.opcode, 8);
+    peer.reset();
+  });
+
   test("Pings belong to each side", async (t) => {
     const { backend, at } = await start(t);
     const peer = await rawConnect(at("/quiet"));

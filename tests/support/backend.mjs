@@ -115,6 +115,24 @@ export function parseAll(bytes) {
 
 /** What it does besides. */
 const OTHERS = {
+  /** Says ten times what it hears, and hears no more until that has left. */
+  tenfold: (peer) => {
+    peer.accept();
+    let at = 0;
+    const parts = [];
+    peer.socket.on("data", () => {
+      const said = [];
+      for (let parsed; (parsed = parseFrame(peer.heard.subarray(at))); at += parsed.size) {
+        const { opcode, payload, fin } = parsed.frame;
+        if (opcode <= TEXT) parts.push(payload);
+        if (opcode <= TEXT && fin) said.push(...Array(10).fill(text(Buffer.concat(parts.splice(0)))));
+        if (opcode === CLOSE) return peer.socket.end(frame({ opcode, payload }));
+      }
+      if (peer.socket.write(Buffer.concat(said))) return;
+      peer.socket.pause();
+      peer.socket.once("drain", () => peer.socket.resume());
+    });
+  },
   /** Answers with more than it has to. */
   chatty: (peer) =>
     peer.accept({

@@ -54,6 +54,9 @@ struct Door {
     check: Option<Check>,
 }
 
+/// From the first byte to the last of a message that is passed on as it comes.
+const LONG_MESSAGE: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Anyone's claims where no token is asked for are good for this long.
 const GUEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -187,8 +190,10 @@ fn gateway(first: &config::Upstream, route: &config::Route, limits: &Limits) -> 
     let limits = Limits {
         message_bytes: relay.message_bytes as usize,
         early_message_bytes: relay.message_bytes as usize,
-        // A back end is as fast as it is.
+        // A back end is as fast as it is, and may have nothing to say; and nothing is kept of what takes long.
         messages_per_s: 0,
+        idle: Duration::ZERO,
+        message: LONG_MESSAGE,
         ..limits.clone()
     };
     let answer = Duration::from_millis(relay.answer_ms.into());
@@ -252,6 +257,10 @@ fn gate_settings(route: &config::Route, server: &Settings) -> Settings {
             idle: ms(limits.idle_ms),
             write: ms(limits.write_ms),
             close: ms(limits.close_ms),
+            message: match route.target {
+                Target::Rooms(_) => server.limits.message,
+                Target::Upstream(_) => LONG_MESSAGE,
+            },
             ..Limits::clone(&server.limits)
         }),
         outbound_bytes: limits.outbound_bytes as usize,

@@ -21,14 +21,19 @@ use saywhy::{Admission, Refusal, Upstream};
 use saywhy_codes::catalogue::BAD_REQUEST;
 use saywhy_proto::deflate;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
 /// The head of an upstream's answer.
 const HEAD_BYTES: usize = 16 * 1024;
 /// Bytes of a refusal's body that are looked at.
 const BODY_BYTES: usize = 4 * 1024;
+
+/// How long to wait for it: the status is known.
+const BODY_TIME: Duration = Duration::from_secs(1);
 
 /// What goes upstream of a client's request.
 pub(crate) struct Offer {
@@ -181,13 +186,13 @@ fn for_the_other_side(all: &HeaderMap, but: &[&str]) -> HeaderMap {
     headers
 }
 
-/// A path that every server takes for the same one: without `.` and `..`, however they are written.
+/// A path that every server takes for the same one: without `.` and `..`, however they are written. Some unescape before
+/// they take a path apart, and some leave out what follows a `;`.
 fn is_normal(path: &str) -> bool {
-    let dots = |segment: &str| matches!(&*segment.to_ascii_lowercase().replace("%2e", "."), "." | "..");
-    path.starts_with('/')
-        && !path.contains('\\')
-        && !path.to_ascii_lowercase().contains("%5c")
-        && !path.split('/').any(dots)
+    let plain =
+        path.to_ascii_lowercase().replace("%2f", "/").replace("%5c", "\\").replace("%3b", ";").replace("%2e", ".");
+    let dots = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
+    path.starts_with('/') && !plain.contains('\\') && !plain.split('/').any(dots)
 }
 
 /// The offers of permessage-deflate in a header; another extension would change what we relay.
@@ -268,10 +273,10 @@ where
 async fn refused(answer: Response<Incoming>, options: &Options) -> Refusal {
     let (head, body) = answer.into_parts();
     let body = match options.reasons && head.status.is_client_error() {
-        true => Limited::new(body, BODY_BYTES).collect().await.ok().map(http_body_util::Collected::to_bytes),
+        true => timeout(BODY_TIME, Limited::new(body, BODY_BYTES).collect()).await.ok().and_then(Result::ok),
         false => None,
     };
-    translate::refused(head.status, &head.headers, body.as_ref())
+    translate::refused(head.status, &head.headers, body.map(http_body_util::Collected::to_bytes).as_ref())
 }
 
 #[cfg(test)]
@@ -288,7 +293,21 @@ mod tests {
         for normal in ["/", "/ws", "/ws/a..b/.hidden", "/a%2Fb", "/%7Euser"] {
             assert!(is_normal(normal), "{normal}");
         }
-        for other in ["/ws/../admin", "/ws/%2e%2E/admin", "/./ws", "/ws/.", "/ws/.%2e", "/a\\b", "/a%5Cb", "*", ""] {
+        for other in [
+            "/ws/../admin",
+            "/ws/%2e%2E/admin",
+            "/./ws",
+            "/ws/.",
+            "/ws/.%2e",
+            "/a\\b",
+            "/a%5Cb",
+            "*",
+            "",
+            "/ws/..;/admin",
+            "/ws/..%2Fadmin",
+            "/ws/%2e%2e%2fadmin",
+            "/ws/..%3bx/admin",
+        ] {
             assert!(!is_normal(other), "{other}");
         }
     }

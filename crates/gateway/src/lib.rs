@@ -82,17 +82,22 @@ impl Gateway {
     /// path that means different things to different servers.
     pub async fn relay(&self, admission: Admission, request: &Parts) -> Result<Response, Refusal> {
         let offer = Offer::of(request, &admission)?;
-        let upstream = timeout(self.options.answer, self.ask(offer)).await;
-        let upstream = upstream.unwrap_or_else(|_| Err(translate::too_late(self.options.answer)))?;
+        // The gate would only say that it took too long, and not who.
+        let time = self.options.answer.min(admission.time_left().saturating_sub(MARGIN));
+        let upstream = timeout(time, self.ask(offer, time)).await;
+        let upstream = upstream.unwrap_or_else(|_| Err(translate::too_late(time)))?;
         Ok(admission.relay(upstream))
     }
 
-    async fn ask(&self, offer: Offer) -> Result<Upstream, Refusal> {
+    async fn ask(&self, offer: Offer, time: Duration) -> Result<Upstream, Refusal> {
         let first = self.next.fetch_add(1, Ordering::Relaxed);
-        let connected = dial::any(&self.backends, first, self.options.answer).await?;
+        let connected = dial::any(&self.backends, first, time).await?;
         handshake::ask(connected, offer, &self.options).await
     }
 }
+
+/// What is left of the time for a decision when an upstream has used up the rest.
+const MARGIN: Duration = Duration::from_millis(100);
 
 fn trusting_the_machine() -> io::Result<TlsConnector> {
     let mut roots = rustls::RootCertStore::empty();

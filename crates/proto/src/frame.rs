@@ -193,6 +193,16 @@ pub fn write_close(close: Option<&CloseFrame>, key: Option<[u8; 4]>, out: &mut V
     write(Opcode::Close, &payload[..len], key, out);
 }
 
+/// How many bytes the first `count` frames of these take. There are as many, whole.
+pub(crate) fn length_of(bytes: &[u8], count: u32) -> usize {
+    let mut end = 0;
+    for _ in 0..count {
+        let Some((header, used)) = bytes.get(end..).and_then(Header::skim) else { break };
+        end += used + header.len as usize;
+    }
+    end.min(bytes.len())
+}
+
 /// The key that masks a frame's payload from byte `offset` on as `key` masks the whole (RFC 6455 §5.3).
 pub(crate) fn key_at(mut key: [u8; 4], offset: u64) -> [u8; 4] {
     key.rotate_left((offset % 4) as usize);

@@ -173,8 +173,8 @@ pub enum Passing<'a> {
     Piece(Piece<'a>),
     /// Whole messages, as they came, for [`Session::pass_run`] of the other side.
     Run(&'a [u8]),
-    /// A message has begun too fast: how long it is until one may.
-    TooFast(Duration),
+    /// A message has begun too fast: those that came before it, whole, and how long it is until one may.
+    TooFast(&'a [u8], Duration),
 }
 
 /// What became of a message that was to be sent.
@@ -435,9 +435,13 @@ impl Session {
         };
         self.last_message = now.into();
         if let Some(meter) = self.meters(now).messages.as_ref() {
-            for _ in 0..begun {
+            for nth in 0..begun {
                 if let Err(wait) = meter.check(now) {
-                    return (taken, Some(Passing::TooFast(wait)));
+                    let first = match passing {
+                        Passing::Run(bytes) => &bytes[..frame::length_of(bytes, nth)],
+                        Passing::Piece(_) | Passing::TooFast(..) => &[],
+                    };
+                    return (taken, Some(Passing::TooFast(first, wait)));
                 }
             }
         }
@@ -750,6 +754,11 @@ impl Session {
         }
         self.inside = !fin;
         true
+    }
+
+    /// Whether a message that is passed on has begun to be written and not ended: no other may stand in it.
+    pub fn is_inside_passing(&self) -> bool {
+        self.inside
     }
 
     /// Appends whole messages that came from elsewhere, with the masks that they have. For what one role sends to another:

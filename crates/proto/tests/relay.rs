@@ -62,7 +62,7 @@ fn relay(from: &mut Session, to: &mut Session, bytes: &[u8], step: usize) -> Vec
             match passing {
                 Some(Passing::Piece(piece)) => assert!(to.pass(&piece, &mut out)),
                 Some(Passing::Run(bytes)) => assert!(to.pass_run(bytes, &mut out)),
-                Some(Passing::TooFast(_)) => panic!("no rate is set"),
+                Some(Passing::TooFast(..)) => panic!("no rate is set"),
                 None => {}
             }
             if from.state() != State::Open {

@@ -125,7 +125,7 @@ impl Admission {
         let Some(pending) = &mut *slot else {
             return Refusal::new(INTERNAL_ERROR).into_response();
         };
-        self.applicant.connection.relayed();
+        self.applicant.connection.relayed(upstream.protocol.as_deref());
         pending.protocol = upstream.protocol.clone();
         // Compression is between the two ends.
         pending.agreed = None;
@@ -159,13 +159,7 @@ async fn join(pending: Box<Pending>, upstream: Box<Upstream>) {
 }
 
 async fn joined(pending: Box<Pending>, upstream: Box<Upstream>) -> Option<Relay> {
-    match upgraded(pending).await {
-        Some(driver) => Some(Relay::new(driver, *upstream)),
-        None => {
-            upstream.leave().await;
-            None
-        }
-    }
+    Some(Relay::new(upgraded(pending).await?, *upstream))
 }
 
 async fn ask<D, W, F, R>(pending: Box<Pending>, applicant: Applicant, decide: Box<D>)

@@ -52,6 +52,11 @@ impl Applicant {
         self.connection.peer
     }
 
+    /// How long the decision about it may still take: past it the gate decides.
+    pub fn time_left(&self) -> Duration {
+        self.connection.ready_by().saturating_duration_since(tokio::time::Instant::now())
+    }
+
     /// Whether it comes over TLS: over ours, or as a trusted proxy says. `None` when nobody can tell.
     pub fn is_secure(&self) -> Option<bool> {
         self.connection.secure

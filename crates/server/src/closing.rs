@@ -17,7 +17,7 @@ impl Phrase for Voice<'_> {
         let close = CloseFrame { code: dialect.close_code(error.error()), reason: error.reason() };
         let restarts = error.error() == SERVICE_RESTART && self.0.is_ready();
         // Nobody who talks to an upstream knows of goodbyes.
-        if !dialect.sends_message() || !self.0.json || (restarts && self.0.is_relayed()) {
+        if !dialect.sends_message() || !self.0.speaks_json() || (restarts && self.0.is_relayed()) {
             return (None, close);
         }
         // An ending that no request led to is found under the connection's own id.
@@ -29,7 +29,9 @@ impl Phrase for Voice<'_> {
 
     fn expiring(&self, left: Duration) -> Option<String> {
         let data = serde_json::json!({ "expires_in_ms": left.as_millis() as u64 });
-        self.0.json.then(|| envelope::message("auth_expiring", &data, None, &Timestamp::now()).unwrap_or_default())
+        self.0
+            .speaks_json()
+            .then(|| envelope::message("auth_expiring", &data, None, &Timestamp::now()).unwrap_or_default())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::clock::{instant, now};
 use crate::gate::PeerAddr;
+use crate::handshake::SAYWHY_V1;
 use crate::proxies::Source;
 use crate::settings::Settings;
 use http::{Request, Version};
@@ -38,6 +39,8 @@ pub(crate) struct Connection {
     ready: AtomicBool,
     /// What is said on it is between the client and an upstream.
     relayed: AtomicBool,
+    /// They speak a foreign subprotocol, as it turned out.
+    foreign: AtomicBool,
     /// What runs the session, once it was let in.
     pub(crate) task: OnceLock<AbortHandle>,
     queue: Mutex<Queue>,
@@ -136,6 +139,7 @@ impl Connection {
             extracted: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             relayed: AtomicBool::new(false),
+            foreign: AtomicBool::new(false),
             task: OnceLock::new(),
             queue: Mutex::default(),
         }
@@ -159,8 +163,14 @@ impl Connection {
     }
 
     /// What is said on it is between the client and an upstream from now on.
-    pub(crate) fn relayed(&self) {
+    pub(crate) fn relayed(&self, protocol: Option<&str>) {
         self.relayed.store(true, Ordering::Relaxed);
+        self.foreign.store(protocol.is_some_and(|protocol| protocol != SAYWHY_V1), Ordering::Relaxed);
+    }
+
+    /// Whether messages of ours may be sent on it.
+    pub(crate) fn speaks_json(&self) -> bool {
+        self.json && !self.foreign.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_relayed(&self) -> bool {

@@ -208,7 +208,8 @@ impl Owner for Desk {
             // A batch is under way; only whole frames may follow it, and they can wait.
             return false;
         }
-        while out.len() < BATCH_BYTES && machine.accepts_data() {
+        // Not into a message that is passed on and has not ended.
+        while out.len() < BATCH_BYTES && machine.accepts_data() && !machine.is_inside_passing() {
             let Some(frame) = queue.pop() else { break };
             machine.send_shared(&frame, out.tail());
         }

@@ -120,7 +120,7 @@ impl Outbox {
     /// Tells the peer of an error that no request of its led to, and that its session survives. In a foreign
     /// subprotocol nothing is said.
     pub fn tell(&self, error: &ErrorMessage) {
-        if !self.0.json {
+        if !self.0.speaks_json() {
             return;
         }
         let id = Uuid::now_v7().simple().to_string();

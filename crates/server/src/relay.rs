@@ -33,21 +33,19 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 /// A connection to a server of WebSockets whose answer to our opening handshake was valid: all but what goes on in it.
+/// Dropped, it is told that the client is gone.
 pub struct Upstream {
-    io: Io,
-    /// What arrived right behind the answer.
-    early: Vec<u8>,
+    leg: Box<Leg>,
     /// The subprotocol that it selected, of those on offer.
     pub(crate) protocol: Option<String>,
     /// The headers of its answer that are for the client.
     pub(crate) headers: HeaderMap,
-    limits: Arc<Limits>,
 }
 
 impl Upstream {
     /// Over TCP. `early` is what arrived behind the answer, `limits` are what the upstream may take.
     pub fn tcp(tcp: TcpStream, early: Vec<u8>, limits: Arc<Limits>) -> Self {
-        Self { io: Io::Tcp(tcp), early, protocol: None, headers: HeaderMap::new(), limits }
+        Self::new(Io::Tcp(tcp), early, limits)
     }
 
     /// Over whatever else carries bytes, such as TLS.
@@ -56,7 +54,16 @@ impl Upstream {
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let io: Box<dyn Duplex> = Box::new(io);
-        Self { io: Io::Other(io), early, protocol: None, headers: HeaderMap::new(), limits }
+        Self::new(Io::Other(io), early, limits)
+    }
+
+    fn new(io: Io, early: Vec<u8>, limits: Arc<Limits>) -> Self {
+        let now = now();
+        let mut machine = Machine::client(limits, || rand::rng().next_u32().to_ne_bytes(), now);
+        machine.relays(false);
+        machine.ready(now);
+        let leg = Box::new(Leg { link: Link::new(io, machine, early, Vec::new()), over: false });
+        Self { leg, protocol: None, headers: HeaderMap::new() }
     }
 
     /// What it answered: the subprotocol that it selected, and the headers that the client gets with the 101. Among them may
@@ -64,28 +71,12 @@ impl Upstream {
     #[must_use]
     pub fn answered(mut self, protocol: Option<String>, headers: HeaderMap) -> Self {
         (self.protocol, self.headers) = (protocol, headers);
+        self.leg.link.machine.relays(self.compresses());
         self
     }
 
     fn compresses(&self) -> bool {
         self.headers.contains_key(SEC_WEBSOCKET_EXTENSIONS)
-    }
-}
-
-impl Upstream {
-    /// The client was gone before it was joined.
-    pub(crate) async fn leave(self) {
-        let mut leg = self.leg(now());
-        leg.link.machine.close(gone("The client is gone"), now());
-        poll_fn(|cx| leg.link.poll(cx, &mut Nobody, &mut Nothing)).await;
-    }
-
-    fn leg(self, now: Duration) -> Box<Leg> {
-        let compressed = self.compresses();
-        let mut machine = Machine::client(self.limits, || rand::rng().next_u32().to_ne_bytes(), now);
-        machine.relays(compressed);
-        machine.ready(now);
-        Box::new(Leg { link: Link::new(self.io, machine, self.early, Vec::new()), over: false })
     }
 }
 
@@ -99,6 +90,21 @@ impl fmt::Debug for Upstream {
 struct Leg {
     link: Link,
     over: bool,
+}
+
+impl Drop for Leg {
+    /// Whatever let go of it: the upstream hears that, and why, as far as it is known.
+    fn drop(&mut self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if self.over {
+            return;
+        }
+        self.link.machine.close(gone("The client is gone"), now());
+        let nobody = Machine::client(Arc::default(), || [0; 4], now());
+        let end = Link::new(Io::Other(Box::new(tokio::io::empty())), nobody, Vec::new(), Vec::new());
+        let mut link = std::mem::replace(&mut self.link, end);
+        runtime.spawn(async move { poll_fn(|cx| link.poll(cx, &mut Nobody, &mut Nothing)).await });
+    }
 }
 
 /// There is nothing to say there but what is passed on, and nobody to tell how it ended but the other side.
@@ -137,7 +143,8 @@ impl Hear<Desk> for Upwards<'_> {
             Some(Passing::Run(bytes)) => {
                 machine.pass_run(bytes, out.tail());
             }
-            Some(Passing::TooFast(wait)) => {
+            Some(Passing::TooFast(first, wait)) => {
+                machine.pass_run(first, out.tail());
                 // What is left out in the midst of a conversation breaks it: better to end it, and to say so.
                 let error = RATE_LIMITED.say("You send messages too fast").retry_after(wait, wait);
                 client.machine.close(Farewell::error(error), now);
@@ -149,6 +156,10 @@ impl Hear<Desk> for Upwards<'_> {
 
     fn has_room(&self) -> bool {
         self.leg.link.out.len() < BATCH_BYTES
+    }
+
+    fn hears_while_blocked(&self) -> bool {
+        true
     }
 
     fn ends(&mut self, cause: EndCause, received: Option<&SeenClose>, now: Duration) {
@@ -184,7 +195,7 @@ impl Hear<Nobody> for Downwards<'_> {
                 machine.pass_run(bytes, out.tail());
             }
             // It has no rate.
-            Some(Passing::TooFast(_)) | None => return (taken, None),
+            Some(Passing::TooFast(..)) | None => return (taken, None),
         }
         self.wrote = true;
         (taken, None)
@@ -192,6 +203,10 @@ impl Hear<Nobody> for Downwards<'_> {
 
     fn has_room(&self) -> bool {
         self.client.has_room()
+    }
+
+    fn hears_while_blocked(&self) -> bool {
+        true
     }
 
     fn ends(&mut self, cause: EndCause, received: Option<&SeenClose>, now: Duration) {
@@ -247,7 +262,7 @@ impl Relay {
     pub(crate) fn new(driver: Box<Driver>, upstream: Upstream) -> Self {
         let now = now();
         let compressed = upstream.compresses();
-        let leg = upstream.leg(now);
+        let Upstream { leg, .. } = upstream;
         let mut session = Session::new(driver);
         let client = session.driver();
         client.connection().ready();

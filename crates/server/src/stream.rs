@@ -239,7 +239,9 @@ impl Io {
             if let Self::Stream(stream) = io {
                 let (mut stream, underway) = *stream;
                 // Nothing goes on in it any more that its connection would have to stand for.
-                if let Some(_place) = { underway }.ending() {
+                let place = underway.ending();
+                drop(underway);
+                if let Some(_place) = place {
                     // Let go of before the peer's END_STREAM, it is reset (NO_ERROR, RFC 9113 §8.1), and what a blocked
                     // page has not read of it is lost.
                     timeout(time * ENDING_TIMES, tokio::io::copy(&mut stream, &mut tokio::io::sink())).await??;

@@ -69,6 +69,11 @@ pub(crate) trait Hear<O: Owner> {
         true
     }
 
+    /// Whether it hears also while what the link has to say is stuck: for those who answer nothing themselves.
+    fn hears_while_blocked(&self) -> bool {
+        false
+    }
+
     /// The ending has begun, with the peer's Close or without.
     fn ends(&mut self, cause: EndCause, received: Option<&SeenClose>, now: Duration) {
         let _ = (cause, received, now);
@@ -142,16 +147,19 @@ impl Link {
             }
             let paused = self.is_paused(owner, hear);
             // Never read a connection whose output is stuck: what it asks for would pile up here.
-            if !paused && !blocked && (self.input.is_some() || self.poll_read(cx).is_ready()) {
+            let unread = paused || (blocked && !hear.hears_while_blocked());
+            if !unread && (self.input.is_some() || self.poll_read(cx).is_ready()) {
                 now = clock::now();
                 continue;
             }
-            if self.broken && self.machine.state() != State::Closed {
+            // Who has no room will have some, or end.
+            let waits = paused && !owner.is_busy();
+            if self.broken && !waits && self.machine.state() != State::Closed {
                 self.lose(Loss::Reset);
                 continue;
             }
             // After all that has arrived was read: who was late is us, perhaps, and the peer's Pong is there already.
-            if self.poll_deadline(cx, now, blocked || paused).is_pending() {
+            if self.poll_deadline(cx, now, unread).is_pending() {
                 // A buffer of the thread's does not wait.
                 self.input = self.input.take().and_then(Input::shrink);
                 return Poll::Pending;
@@ -166,7 +174,8 @@ impl Link {
     fn decode<O: Owner, H: Hear<O>>(&mut self, owner: &O, hear: &mut H, now: Duration) -> Option<H::Heard> {
         let mut input = self.input.take()?;
         while input.at < input.end {
-            if self.out.len() >= BATCH_BYTES || self.is_paused(owner, hear) {
+            let is_full = self.out.len() >= BATCH_BYTES && !hear.hears_while_blocked();
+            if is_full || self.is_paused(owner, hear) {
                 self.input = Some(input);
                 return None;
             }
