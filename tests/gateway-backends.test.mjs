@@ -3,14 +3,14 @@
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { browsers } from "./support/browsers.mjs";
 import { serve } from "./support/client.mjs";
-import { browserFor } from "./support/pages.mjs";
+import { browserFor, soon } from "./support/pages.mjs";
 import { freePort, listening } from "./support/ports.mjs";
 import { recordSocket } from "./support/socket-script.mjs";
 
@@ -97,6 +97,26 @@ describe("back ends that know of nothing", { timeout: 300_000 }, () => {
         // The answer that was given there comes through as it is.
         assert.deepEqual(last(await visit(t, held, gateway, "/answered")), [1008, "bad content id or not exist"]);
       });
+
+      for (const [name, path, code, dialogs, route] of [
+        ["gorilla", "/content", "refuse-upgrade", ["The server did not accept the request"], 'dialect = "policy"'],
+        ["gorilla", "/json", "refuse-upgrade", ["members only"], 'dialect = "policy"\nrelay = { reasons = true }'],
+        ["gorilla", "/answered", "refuse-upgrade", ["bad content id or not exist"]],
+        ["sanic", "/feed", "error-handling", ["Something went wrong: Sign in and try again", "You were disconnected due to authentication failure."]],
+      ]) {
+        test(`the code of the sources in front of ${name}'s ${path} shows its user why`, async (t) => {
+          const gateway = await start(t, name, route);
+          const page = await held.browser.newPage();
+          t.after(() => page.close());
+          const shown = [];
+          page.on("dialog", (dialog) => shown.push(dialog.message()) && dialog.accept());
+          await page.goto(gateway.page);
+          const source = readFileSync(new URL(`sources/${code}.js`, import.meta.url), "utf8");
+          await page.evaluate(`{ const socket = new WebSocket(${JSON.stringify(gateway.at(path))}), ws = socket;\n${source}\n}`);
+          await soon(() => shown.length >= dialogs.length, dialogs.join(", "));
+          assert.deepEqual(shown, dialogs);
+        });
+      }
 
       test("its own words are passed on where that is wished for", async (t) => {
         const gateway = await start(t, "gorilla", "relay = { reasons = true }");
