@@ -52,7 +52,7 @@ async function startBackend(name, port) {
     child.kill(signal);
     return exited;
   };
-  return { end, exited };
+  return { end, exited, said: () => said };
 }
 
 async function start(t, name, route = "") {
@@ -151,7 +151,7 @@ describe("back ends that know of nothing", { timeout: 300_000 }, () => {
         assert.deepEqual([last(gone)[0], errorOf(gone).name], [1014, "bad_gateway"]);
         assert.deepEqual(last(await visit(t, held, gateway, "/echo?close=4321&reason=so")), [4321, "so"]);
         const restarted = visit(t, held, gateway, "/echo", { onopen: ["hello"] });
-        await new Promise((resolve) => setTimeout(resolve, 1_000));
+        await soon(() => gateway.backend.said().includes("hello"), "the back end has heard the page");
         await gateway.backend.end("SIGTERM");
         assert.deepEqual(last(await restarted), [1012, "back soon"]);
         const down = await visit(t, held, gateway, "/echo");

@@ -380,8 +380,8 @@ describe("the gateway", { timeout: 600_000 }, () => {
       return { opcode: value.opcode, ...closeInfo(value.payload), t: performance.now() - began };
     }));
     for (const { opcode, code, reason } of seen) assert.deepEqual([opcode, code, reason], [8, 1012, "The service is restarting"]);
-    const times = seen.map(({ t }) => t).sort((a, b) => a - b);
-    assert.ok(times.at(-1) - times[0] > 200, `spread: ${times}`);
+    // The last of eight is not before seven eighths of the window, however slow the machine is.
+    assert.ok(Math.max(...seen.map(({ t }) => t)) >= 340);
     for (const upstream of backend.peers) {
       const close = await eventually(() => parseAll(upstream.heard).find(({ opcode }) => opcode === 8));
       assert.deepEqual(closeInfo(close.payload), { code: 1001, reason: "The gateway restarts" });

@@ -9,7 +9,7 @@ use saywhy::{
     Admission, Applicant, Check, Compression, DrainPlan, ForwardedHeader, Gate, HttpLimits, Limits, Origin, Proxies,
     Rate, Refusal, RefusalForm, Session, Settings, TokenKeys,
 };
-use saywhy_gateway::{Gateway, Options};
+use saywhy_gateway::{Address, Gateway, Options};
 use saywhy_rooms::broker::{Broker as _, MemoryBroker, MemoryLimits};
 use saywhy_rooms::{Authenticate, Claims, Create, Member, Permission, Rooms, RoomsSettings};
 use std::collections::BTreeMap;
@@ -183,10 +183,10 @@ fn authenticate(keys: Arc<TokenKeys>, gate: Gate) -> Authenticate {
     })
 }
 
-/// The configuration was checked: all of them are addresses.
 fn gateway(first: &config::Upstream, route: &config::Route, limits: &Limits) -> io::Result<Gateway> {
     let relay = &route.relay;
-    let upstreams = std::iter::once(first).chain(&relay.more).filter_map(|upstream| upstream.parse().ok());
+    let upstreams = std::iter::once(first).chain(&relay.more).map(|upstream| upstream.parse());
+    let upstreams: Vec<Address> = upstreams.collect::<Result<_, _>>().map_err(io::Error::other)?;
     let limits = Limits {
         message_bytes: relay.message_bytes as usize,
         early_message_bytes: relay.message_bytes as usize,

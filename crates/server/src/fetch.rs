@@ -1,4 +1,4 @@
-//! Outgoing HTTP, all of it: one request, one answer of a bounded size within a bounded time, and no redirects, so that
+//! Outgoing HTTP, but for handshakes with upstreams: one request, one answer of a bounded size within a bounded time, and no redirects, so that
 //! nobody is asked but whom the operator named.
 
 use bytes::Bytes;

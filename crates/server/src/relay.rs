@@ -103,6 +103,8 @@ impl Drop for Leg {
         let nobody = Machine::client(Arc::default(), || [0; 4], now());
         let end = Link::new(Io::Other(Box::new(tokio::io::empty())), nobody, Vec::new(), Vec::new());
         let mut link = std::mem::replace(&mut self.link, end);
+        // Its timer would ring for a task that is gone.
+        link.moved();
         runtime.spawn(async move { poll_fn(|cx| link.poll(cx, &mut Nobody, &mut Nothing)).await });
     }
 }
@@ -303,5 +305,32 @@ fn poll_relay(cx: &mut Context<'_>, client: &mut Driver, leg: &mut Leg) -> Poll<
             (false, _) if wrote || made_room => {}
             (false, _) => return Poll::Pending,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt as _;
+    use tokio::time::timeout;
+
+    /// Its deadlines hold, although the task that polled it before is gone.
+    #[tokio::test(start_paused = true)]
+    async fn an_upstream_that_is_let_go_of_hears_so_and_is_not_waited_for_for_ever() {
+        let (ours, mut theirs) = tokio::io::duplex(4_096);
+        let limits = Limits { heartbeat: Duration::from_secs(1), close: Duration::from_secs(3), ..Limits::default() };
+        let mut upstream = Upstream::over(ours, Vec::new(), Arc::new(limits));
+        let polled = tokio::spawn(async move {
+            poll_fn(|cx| {
+                assert!(upstream.leg.link.poll(cx, &mut Nobody, &mut Nothing).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+            upstream
+        });
+        drop(polled.await.unwrap());
+        let mut said = Vec::new();
+        timeout(Duration::from_secs(60), theirs.read_to_end(&mut said)).await.expect("it is ended").unwrap();
+        assert_eq!(said[0], 0x88, "a Close and nothing else: {said:?}");
     }
 }
