@@ -20,13 +20,13 @@ for (const [signal, number] of [["SIGHUP", 1], ["SIGINT", 2], ["SIGTERM", 15]]) 
 export const certificates = fileURLToPath(new URL("../../crates/cli/tests/config/tls/", import.meta.url));
 
 /**
- * Starts `saywhy serve` on free ports, over TLS if `tls` is set, with the certificate in that folder or one of ours, with `config` (TOML text) as its `--config` file, and waits until it is ready.
+ * Starts `saywhy serve` on free ports, or on the one that another had, over TLS if `tls` is set, with the certificate in that folder or one of ours, with `config` (TOML text) as its `--config` file, and waits until it is ready.
  * Resolves to { page, routes: [ws URL], api, apiKey, pid, log(): stderr so far, exited: Promise<{code, signal}>,
  * stop(signal = "SIGINT"): Promise<{code, signal}> }.
  */
-export async function startServer({ args = [], env = {}, config, tls = false } = {}) {
+export async function startServer({ args = [], env = {}, config, tls = false, port = 0 } = {}) {
   const directory = config === undefined ? undefined : mkdtempSync(join(tmpdir(), "saywhy-test-"));
-  const command = ["serve", "--listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0"];
+  const command = ["serve", "--listen", `127.0.0.1:${port}`, "--api-listen", "127.0.0.1:0"];
   if (directory) {
     const file = join(directory, "saywhy.toml");
     writeFileSync(file, config);
