@@ -8,8 +8,12 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import WebSocket from "ws";
+import { RetryMachine } from "../clients/typescript/dist/retry.js";
+import { read } from "../clients/typescript/dist/wire.js";
 import { browsers } from "./support/browsers.mjs";
 import { serve } from "./support/client.mjs";
+import { CROWD } from "./support/crowd.mjs";
 import { browserFor, soon } from "./support/pages.mjs";
 import { freePort, listening } from "./support/ports.mjs";
 import { recordSocket } from "./support/socket-script.mjs";
@@ -60,7 +64,7 @@ async function start(t, name, route = "") {
   const backend = await startBackend(name, port);
   t.after(() => backend.end());
   const to = (path) => `[[route]]\npath = "/${path}"\nupstream = "ws://127.0.0.1:${port}"\n${route}\n`;
-  const server = await serve(t, { config: `${PATHS.map(to).join("")}[[route]]\npath = "/rooms"\nrooms = {}` });
+  const server = await serve(t, { config: `[limits]\n${CROWD}\nmessages_per_s = 1000000\n${PATHS.map(to).join("")}[[route]]\npath = "/rooms"\nrooms = {}` });
   // A page of the same origin: these back ends take no others.
   const page = new URL("foreign.html", server.page).href;
   return { port, backend, page, at: (path) => new URL(path, server.url).href, direct: (path) => `ws://127.0.0.1:${port}${path}` };
@@ -163,10 +167,74 @@ describe("back ends that know of nothing", { timeout: 300_000 }, () => {
     });
   }
 
+  test("a back end that is killed under load, and comes back: a crowd is told, and comes back", async (t) => {
+    const CROWDED = Number(process.env.SAYWHY_CROWD ?? 200);
+    const gateway = await start(t, "ws");
+    const now = () => performance.now();
+    /** Talks for as long as it can, comes back as it is told, and is content when it was answered after the restart. */
+    const client = async () => {
+      const machine = new RetryMachine();
+      const seen = [];
+      for (;;) {
+        machine.handle(now(), { type: "started" }, 0);
+        const socket = new WebSocket(gateway.at("/echo?quiet"), ["saywhy.v1"], { perMessageDeflate: false });
+        const one = { echoes: 0, error: undefined };
+        seen.push(one);
+        socket.on("error", () => {});
+        socket.on("open", () => socket.send("and on"));
+        let content;
+        const isContent = new Promise((resolve) => (content = resolve));
+        socket.on("message", (data) => {
+          if (String(data) === "and on") {
+            one.echoes += 1;
+            echoes += 1;
+            setTimeout(() => socket.readyState === WebSocket.OPEN && socket.send("and on"), 5);
+            if (isBack && one.echoes === 3) content(true);
+            return;
+          }
+          const { said } = read(String(data));
+          one.error = said;
+          machine.handle(now(), { type: "error", said, fatal: said.fatal }, 0);
+        });
+        const closed = once(socket, "close").then(([code, reason]) => Object.assign(one, { code, reason: String(reason) }));
+        if ((await Promise.race([isContent, closed])) === true) {
+          socket.close(1000);
+          await closed;
+          return seen;
+        }
+        const decision = machine.handle(now(), { type: "ended", code: one.code }, Math.random());
+        assert.equal(decision.do, "wait", JSON.stringify(one));
+        await new Promise((resolve) => setTimeout(resolve, decision.delayMs));
+      }
+    };
+    let [isBack, echoes] = [false, 0];
+    const all = Array.from({ length: CROWDED }, client);
+    const settled = Promise.all(all);
+    settled.catch(() => {});
+    await soon(() => echoes > 10 * CROWDED, "all of them talk");
+    await gateway.backend.end("SIGKILL");
+    const again = await startBackend("ws", gateway.port);
+    t.after(() => again.end());
+    isBack = true;
+    const refused = new Set();
+    for (const seen of await settled) {
+      const [first, ...rest] = seen.slice(0, -1);
+      assert.ok(first.echoes > 0, "it talked");
+      for (const one of [first, ...rest]) {
+        assert.equal(one.code, 1014, JSON.stringify(one));
+        assert.deepEqual([one.error.name, one.error.retry, one.error.message], ["bad_gateway", "backoff", one.reason]);
+        refused.add(one.reason);
+      }
+      assert.equal(seen.at(-1).code, 1000);
+      // What a crowd that comes back at once would exceed.
+      assert.ok(seen.length <= 12, `${seen.length} connections`);
+    }
+    assert.ok(refused.size > 0 && [...refused].every((reason) => reason.startsWith("The upstream ")), [...refused].join());
+  });
+
   test("what is compressed, long or binary comes back as it went", async (t) => {
     for (const name of ["ws", "gorilla"]) {
       const gateway = await start(t, name, "limits = { message_bytes = 10_000_000 }");
-      const WebSocket = (await import("ws")).default;
       for (const perMessageDeflate of [true, false]) {
         const path = name === "ws" ? "/echo" : "/content?contentId=42";
         const socket = new WebSocket(gateway.at(path), { perMessageDeflate });

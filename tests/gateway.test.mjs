@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { WebSocketServer } from "ws";
 import { FAULTS, parseAll, startBackend } from "./support/backend.mjs";
 import { browsers } from "./support/browsers.mjs";
-import { eventually, serve } from "./support/client.mjs";
+import { call, eventually, serve } from "./support/client.mjs";
 import { CROWD } from "./support/crowd.mjs";
 import { browserFor, servePages } from "./support/pages.mjs";
 import { closeInfo, encodeFrame, rawConnect } from "./support/raw.mjs";
@@ -408,6 +408,40 @@ describe("the gateway", { timeout: 600_000 }, () => {
     assert.equal(server.lines().filter(({ fields, message }) => /cannot be reached/.test(message ?? fields?.message)).length, 1);
     all.forEach(({ stop }) => stop());
     assert.equal((await rawConnect(at("/quiet"))).status, 502);
+  });
+
+  test("who does not do its work is asked last, and no one else instead", async (t) => {
+    const ill = await startBackend({ usually: "status-503" });
+    t.after(ill.stop);
+    const { backend, at } = await start(t, "", [ill.url]);
+    const seen = [];
+    for (let i = 0; i < 8; i++) {
+      const peer = await rawConnect(at("/quiet"));
+      seen.push(peer.status);
+      peer.reset();
+    }
+    assert.deepEqual(seen.filter((status) => status !== 101), [503], "once: nothing is asked twice");
+    assert.deepEqual([ill.peers.length, backend.peers.length], [1, 7]);
+  });
+
+  test("sessions are listed and removed as those of rooms are", async (t) => {
+    const key = "the key of the test's API";
+    const { backend, server, at } = await start(t, `[api]\nkey = "${key}"\n[token]\nhs256_secret = "0123456789abcdef0123456789abcdef"`);
+    const api = (method, path, body) => call(server.apiUrl + path, method, body, { authorization: `Bearer ${key}` });
+    const peer = await rawConnect(at("/quiet"));
+    const [{ id, path }] = (await api("GET", "/connections")).body.connections;
+    assert.equal(path, "/quiet");
+    assert.equal((await api("DELETE", `/connections/${id}`, { message: "Be nice" })).status, 204);
+    const [message, close] = [(await peer.frames.next()).value, (await peer.frames.next()).value];
+    const { name, message: words, fatal, retry } = JSON.parse(message.payload).data;
+    assert.deepEqual([name, words, fatal, retry], ["kicked", "Be nice", true, "never"]);
+    assert.deepEqual(closeInfo(close.payload), { code: 4008, reason: "Be nice" });
+    await peer.sendFrame({ opcode: 8, payload: close.payload });
+    const told = await eventually(() => parseAll(backend.peers.at(-1).heard).find(({ opcode }) => opcode === 8));
+    assert.equal(closeInfo(told.payload).code, 1001);
+    assert.equal((await api("GET", "/connections")).body.total, 0);
+    assert.equal((await api("GET", "/rooms")).status, 404, "there are none");
+    assert.equal((await server.ending(id)).cause, "kicked");
   });
 
   test("an upstream behind TLS, if its certificate is good", async (t) => {

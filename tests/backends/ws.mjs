@@ -22,7 +22,7 @@ function echo(peer, searchParams) {
   peer.on("error", () => {});
   if (searchParams.has("close")) peer.close(Number(searchParams.get("close")), searchParams.get("reason"));
   peer.on("message", (data, isBinary) => {
-    process.stderr.write(`${String(data).slice(0, 20)}\n`);
+    if (!searchParams.has("quiet")) process.stderr.write(`${String(data).slice(0, 20)}\n`);
     if (String(data) === "terminate") return peer.terminate();
     if (String(data) === "exit") process.exit(3);
     peer.send(data, { binary: isBinary });

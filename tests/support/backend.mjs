@@ -155,7 +155,7 @@ const OTHERS = {
  * Starts it. Resolves to { port, url, server, peers, stop() }: of each peer that has connected `head` (its request), `heard` (all
  * bytes after it), and `ended`.
  */
-export async function startBackend() {
+export async function startBackend({ usually } = {}) {
   const peers = [];
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     const peer = { socket, head: undefined, heard: Buffer.alloc(0), ended: false };
@@ -177,7 +177,7 @@ export async function startBackend() {
       if (end < 0) return;
       peer.head = early.toString("latin1", 0, end);
       peer.heard = early.subarray(end + 4);
-      begin(peer);
+      begin(peer, usually);
     });
   });
   await once(server.listen(0, "127.0.0.1"), "listening");
@@ -189,9 +189,9 @@ export async function startBackend() {
   return { port, url: `ws://127.0.0.1:${port}`, server, peers, stop };
 }
 
-function begin(peer) {
+function begin(peer, usually) {
   const [, target] = peer.head.split(" ");
-  const name = target.split("?")[0].split("/").pop();
+  const name = usually ?? target.split("?")[0].split("/").pop();
   const key = /^sec-websocket-key: *(.*)$/im.exec(peer.head)?.[1].trim();
   peer.accept = (replacing = {}) => {
     const headers = {

@@ -21,14 +21,14 @@ export const certificates = fileURLToPath(new URL("../../crates/cli/tests/config
 
 /**
  * Starts `saywhy serve` on free ports, or on the one that another had, over TLS if `tls` is set, with the certificate in that folder or one of ours, with `config` (TOML text) as its `--config` file, and waits until it is ready.
- * Resolves to { page, routes: [ws URL], api, apiKey, pid, log(): stderr so far, exited: Promise<{code, signal}>,
+ * Resolves to { page, routes: [ws URL], api, apiKey, file: that of its configuration, pid, log(): stderr so far, exited: Promise<{code, signal}>,
  * stop(signal = "SIGINT"): Promise<{code, signal}> }.
  */
 export async function startServer({ args = [], env = {}, config, tls = false, port = 0 } = {}) {
   const directory = config === undefined ? undefined : mkdtempSync(join(tmpdir(), "saywhy-test-"));
   const command = ["serve", "--listen", `127.0.0.1:${port}`, "--api-listen", "127.0.0.1:0"];
-  if (directory) {
-    const file = join(directory, "saywhy.toml");
+  const file = directory && join(directory, "saywhy.toml");
+  if (file) {
     writeFileSync(file, config);
     command.push("--config", file);
   }
@@ -85,7 +85,7 @@ export async function startServer({ args = [], env = {}, config, tls = false, po
     child.kill("SIGKILL");
     return "saywhy was not ready";
   });
-  return { ...announced, pid: child.pid, log: () => stderr, exited, stop };
+  return { ...announced, file, pid: child.pid, log: () => stderr, exited, stop };
 }
 
 /** The lines `key value` up to `ready`; the rest of stdout is read and dropped, so that the server never blocks on it. */

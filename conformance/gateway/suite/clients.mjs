@@ -1,4 +1,5 @@
-// Who connects, and what each says of it: { status, code, reason, messages, error, silent }.
+// Who connects, and what each says of it: { status, code, reason, messages, error, silent }; a browser also `afterMs`, from
+// `new WebSocket()` to `onclose`.
 import { execFile, execFileSync } from "node:child_process";
 import { existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
@@ -27,8 +28,8 @@ const browser = ({ name, launch }) => {
     },
     async see(url) {
       const events = await held.page.evaluate(recordSocket, { url, timeoutMs: GIVE_UP_MS });
-      const { type, code, reason } = events.at(-1);
-      return { code, reason, silent: type === "timeout", messages: events.flatMap(({ data }) => (data === undefined ? [] : [String(data)])) };
+      const { type, code, reason, t: afterMs } = events.at(-1);
+      return { code, reason, afterMs, silent: type === "timeout", messages: events.flatMap(({ data }) => (data === undefined ? [] : [String(data)])) };
     },
     end: () => held.browser?.close(),
   };

@@ -24,6 +24,9 @@ What is missing on this machine is skipped.
 It fails when a fault is not explained through ours.`;
 
 const AT_ONCE = 6;
+const ANSWER_MS = 700;
+/** Nothing is known to be wrong before the time for an answer is over. */
+const WAITS = new Set(["silent-in-handshake"]);
 const running = new Set();
 process.on("exit", () => running.forEach((end) => end()));
 
@@ -66,14 +69,16 @@ async function main() {
   const wrong = names.flatMap((name) => clients.flatMap((client) => judge(name, client, seen[name][`saywhy ${client.name}`])));
   wrong.forEach((words) => console.log(words));
   console.log(`${names.length} faults, ${wrong.length} not explained`);
+  const longest = howLong(names, clients, seen);
+  console.log(longest);
   if (positionals.length > 0) console.log(JSON.stringify(seen, null, 2));
-  if (values.write) write(names, clients, proxies, seen);
+  if (values.write) write(names, clients, proxies, seen, longest);
   process.exitCode = wrong.length > 0 ? 1 : 0;
 }
 
 async function ours(backend, origin) {
   const config = `[limits]\nmessages_per_s = 1000000\nmessage_burst = 1000000\n${CROWD}\n[log]\nlevel = "error"\n[[route]]\npath = "/"\norigins = ["${origin}"]
-upstream = "${backend.url}"\nrelay = { answer_ms = 700, message_bytes = 100000 }`;
+upstream = "${backend.url}"\nrelay = { answer_ms = ${ANSWER_MS}, message_bytes = 100000 }`;
   const server = await startServer({ config });
   return { name: "saywhy", label: "saywhy", isOurs: true, url: server.routes[0].replace(/\/$/, ""), end: () => server.stop("SIGKILL").catch(() => {}) };
 }
@@ -113,6 +118,18 @@ function judge(name, client, { status, code, reason, silent, error, messages }) 
   return code === expect.code || isTold || isNamed ? [] : wrong(`${code} ${error ?? ""} instead of ${expect.code}`);
 }
 
+/** Fault, detection and closing handshake together: what a page waits until it knows. */
+function howLong(names, clients, seen) {
+  const all = clients.filter(({ isBrowser }) => isBrowser).map((client) => {
+    const times = names.map((name) => [seen[name][`saywhy ${client.name}`].afterMs - (WAITS.has(name) ? ANSWER_MS : 0), name]);
+    times.sort(([a], [b]) => a - b);
+    const [middle] = times[Math.floor(times.length / 2)];
+    const [most, name] = times.at(-1);
+    return `${client.name} ${middle} ms in the middle, ${most} ms at most (\`${name}\`)`;
+  });
+  return `From \`new WebSocket()\` to \`onclose\`, ${AT_ONCE} faults at a time: ${all.join("; ")}.`;
+}
+
 function inShort({ status, code, reason, silent, error, messages = [] } = {}, isBrowser) {
   if (silent) return "*silence*";
   const told = messages.some((message) => message.startsWith('{"type":"error"')) ? " ✉" : "";
@@ -122,7 +139,7 @@ function inShort({ status, code, reason, silent, error, messages = [] } = {}, is
   return status ? `HTTP ${status}` : `*${error ?? "nothing"}*`;
 }
 
-function write(names, clients, proxies, seen) {
+function write(names, clients, proxies, seen, longest) {
   const file = new URL("../README.md", import.meta.url);
   const others = proxies.filter(({ isOurs, url }) => !isOurs && url);
   const page = (name, proxy) => {
@@ -138,7 +155,7 @@ function write(names, clients, proxies, seen) {
   const table = [head, head.map(() => "---"), ...rows].map((row) => `| ${row.join(" | ")} |`).join("\n");
   const text = readFileSync(file, "utf8");
   const [before] = text.split("<!-- table -->");
-  writeFileSync(file, `${before}<!-- table -->\n\n${table}\n`);
+  writeFileSync(file, `${before}<!-- table -->\n\n${longest}\n\n${table}\n`);
 }
 
 main().then(

@@ -699,7 +699,7 @@ fn check_at_once() -> u32 {
 }
 
 /// The rooms of a route.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct Rooms {
     /// The rooms that are open from the start.
@@ -740,7 +740,7 @@ pub(crate) enum Create {
 }
 
 /// What a room keeps.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct History {
     /// Messages of one room; 0 keeps none.

@@ -9,6 +9,7 @@ mod dev;
 mod keys;
 mod routes;
 mod serve;
+mod setup;
 mod token;
 
 use clap::{Parser, Subcommand};
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
     let command = Cli::parse().command.unwrap_or_else(|| Command::Serve(Box::default()));
     match command {
         Command::Serve(args) => match config::Config::load(&args) {
-            Ok(config) => serve::run(config),
+            Ok(config) => serve::run(config, *args),
             Err(failure) => {
                 eprint!("{}", failure.render(check::colour()));
                 failure.exit_code()

@@ -1,13 +1,14 @@
 //! The routes of the configuration, as an HTTP service: a gate in front of each, rooms behind it.
 
 use crate::config::{self, Config, Target, TokenPolicy};
+use crate::keys::Keyring;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::any;
 use saywhy::{
     Admission, Applicant, Check, Compression, DrainPlan, ForwardedHeader, Gate, HttpLimits, Limits, Origin, Proxies,
-    Rate, Refusal, RefusalForm, Session, Settings, TokenKeys,
+    Rate, Refusal, RefusalForm, Session, Settings,
 };
 use saywhy_gateway::{Address, Gateway, Options};
 use saywhy_rooms::broker::{Broker as _, MemoryBroker, MemoryLimits};
@@ -35,6 +36,8 @@ enum Behind {
 struct Hall {
     door: Door,
     rooms: Rooms,
+    /// What was asked for when they were made.
+    made_of: config::Rooms,
     /// Who brings no token may do so in the first message.
     asks: bool,
     authenticate: Authenticate,
@@ -48,7 +51,7 @@ struct Desk {
 
 /// Who may come in.
 struct Door {
-    keys: Arc<TokenKeys>,
+    keys: Keyring,
     policy: TokenPolicy,
     /// The application's own word.
     check: Option<Check>,
@@ -61,24 +64,29 @@ const LONG_MESSAGE: Duration = Duration::from_secs(24 * 60 * 60);
 const GUEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl Served {
-    /// A route of the configuration, behind a gate of `house`.
+    /// A route of the configuration, behind a gate of `house`. Rooms that were `before` at this path are the same ones.
     ///
     /// # Errors
     /// When its check or its upstream is to be asked over TLS, and the machine has no certificates to trust.
     pub(crate) async fn new(
         route: &config::Route,
         policy: TokenPolicy,
-        keys: &Arc<TokenKeys>,
+        keys: &Keyring,
         house: &Gate,
+        before: Option<&Self>,
     ) -> io::Result<Self> {
         let gate = house.with(gate_settings(route, house.settings()));
         let check = route.check.as_ref().map(check).transpose()?;
-        let door = Door { keys: Arc::clone(keys), policy, check };
+        let door = Door { keys: keys.clone(), policy, check };
         let behind = match &route.target {
             Target::Rooms(settings) => {
-                let authenticate = authenticate(Arc::clone(keys), gate.clone());
-                let rooms = rooms(settings, route).await;
-                Behind::Rooms(Arc::new(Hall { door, rooms, asks: route.token_in_first_message, authenticate }))
+                let authenticate = authenticate(keys.clone(), gate.clone());
+                let (rooms, made_of) = match before.map(|before| &before.behind) {
+                    Some(Behind::Rooms(hall)) => (hall.rooms.clone(), hall.made_of.clone()),
+                    _ => (rooms(settings, route).await, settings.clone()),
+                };
+                let asks = route.token_in_first_message;
+                Behind::Rooms(Arc::new(Hall { door, rooms, made_of, asks, authenticate }))
             }
             Target::Upstream(first) => {
                 let gateway = gateway(first, route, &gate.settings().limits)?;
@@ -92,6 +100,14 @@ impl Served {
     pub(crate) fn rooms(&self) -> Option<&Rooms> {
         match &self.behind {
             Behind::Rooms(hall) => Some(&hall.rooms),
+            Behind::Upstream(_) => None,
+        }
+    }
+
+    /// What its rooms were made of.
+    pub(crate) fn rooms_made_of(&self) -> Option<&config::Rooms> {
+        match &self.behind {
+            Behind::Rooms(hall) => Some(&hall.made_of),
             Behind::Upstream(_) => None,
         }
     }
@@ -152,7 +168,7 @@ impl Door {
         let claims = match (self.policy, applicant.token()) {
             (TokenPolicy::None, _) | (TokenPolicy::Optional, None) => None,
             (TokenPolicy::Required | TokenPolicy::Optional, _) => {
-                Some(applicant.authenticate::<Claims>(&self.keys).await?)
+                Some(applicant.authenticate::<Claims>(&self.keys.current()).await?)
             }
         };
         if let Some(check) = &self.check {
@@ -176,9 +192,9 @@ fn guest(id: Uuid) -> Claims {
     Claims { sub, exp: exp.as_secs(), rooms: BTreeMap::from([("*".to_owned(), permissions)]) }
 }
 
-fn authenticate(keys: Arc<TokenKeys>, gate: Gate) -> Authenticate {
+fn authenticate(keys: Keyring, gate: Gate) -> Authenticate {
     Arc::new(move |session, token| {
-        let (keys, gate) = (Arc::clone(&keys), gate.clone());
+        let (keys, gate) = (keys.current(), gate.clone());
         Box::pin(async move { gate.renew(&session, &keys, &token).await })
     })
 }
@@ -283,12 +299,12 @@ fn origins<'a>(routes: impl IntoIterator<Item = &'a config::Route>) -> Vec<Origi
     routes.into_iter().flat_map(|route| &route.origins).filter_map(|origin| origin.parse().ok()).collect()
 }
 
-/// What holds for the whole server: the first gate, from which all others are made. By itself it stands where no route
+/// What holds for the whole server, behind its first gate, from which all others are made. By itself that stands where no route
 /// does, such as at a mistyped path, and there speaks as the first route does, to the pages of every route.
-pub(crate) fn house(config: &Config) -> Gate {
+pub(crate) fn house_settings(config: &Config) -> Settings {
     let limits = &config.limits;
     let first = config.routes.first();
-    Gate::new(Settings {
+    Settings {
         refuse: first.map_or(RefusalForm::Auto, |route| refusal_form(route.refuse)),
         dialect: first.map(|route| route.dialect.clone()).unwrap_or_default(),
         origins: origins(&config.routes),
@@ -312,7 +328,7 @@ pub(crate) fn house(config: &Config) -> Gate {
         revocations: limits.revocations as usize,
         revocation: Duration::from_millis(limits.revocation_ms.into()),
         ..Settings::default()
-    })
+    }
 }
 
 pub(crate) fn http_limits(config: &Config) -> HttpLimits {

@@ -217,7 +217,7 @@ fn checking(args: &KeyArgs) -> Result<TokenKeys, Unable> {
         return Err(Complaint::new("there is no key to check with", hint));
     };
     let (what, hint) = keys::NO_CERTIFICATES;
-    let keys = keys::of(&token).map_err(|error| Complaint::new(format!("{what}: {error}"), hint))?;
+    let keys = keys::of(&token, None).map_err(|error| Complaint::new(format!("{what}: {error}"), hint))?;
     Ok(keys.0)
 }
 

@@ -90,7 +90,7 @@ impl fmt::Display for InvalidAddress {
 
 impl std::error::Error for InvalidAddress {}
 
-/// One back end, and whether it could be reached of late.
+/// One back end, and whether it did its work of late.
 #[derive(Debug)]
 pub(crate) struct Backend {
     address: Address,
@@ -107,13 +107,13 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// For so long a back end that could not be reached comes last.
+/// For so long a back end that could not be reached, or was of no use, comes last.
 const AVOIDED: Duration = Duration::from_secs(5);
 
-/// A connection that nothing was sent on yet, and what stands for the path of the route where it leads.
+/// A connection that nothing was sent on yet, and where it leads.
 pub(crate) struct Connected<'a> {
     pub(crate) io: Socket,
-    pub(crate) path: Option<&'a str>,
+    pub(crate) backend: &'a Backend,
 }
 
 pub(crate) enum Socket {
@@ -133,6 +133,24 @@ impl Backend {
         let Some(Tls(tls)) = &self.tls else { return Ok(Socket::Tcp(tcp)) };
         let name = ServerName::try_from(self.address.host.clone()).map_err(io::Error::other)?;
         Ok(Socket::Tls(Box::new(tls.connect(name, tcp).await?)))
+    }
+
+    /// What stands for the path of the route there.
+    pub(crate) fn path(&self) -> Option<&str> {
+        self.address.path.as_deref()
+    }
+
+    /// It was reached, and is of no use: it does not answer, breaks off, or says itself that it cannot serve.
+    pub(crate) fn ails(&self, refusal: &Refusal) {
+        if !self.is_avoided() {
+            let error = refusal.error().error();
+            tracing::warn!(upstream = %self.address, %error, "an upstream does not do its work, and is asked last for a while");
+        }
+        self.avoid(Some(Instant::now() + AVOIDED));
+    }
+
+    pub(crate) fn works(&self) {
+        self.avoid(None);
     }
 
     fn is_avoided(&self) -> bool {
@@ -156,8 +174,7 @@ pub(crate) async fn any(backends: &[Backend], first: usize, time: Duration) -> R
         let connected = timeout(share, backend.connect()).await;
         let error = match connected {
             Ok(Ok(io)) => {
-                backend.avoid(None);
-                return Ok(Connected { io, path: backend.address.path.as_deref() });
+                return Ok(Connected { io, backend });
             }
             Ok(Err(error)) => error,
             Err(_) => io::ErrorKind::TimedOut.into(),

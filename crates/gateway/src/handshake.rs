@@ -233,7 +233,7 @@ impl Drop for Driven {
 /// Asks, and has an upstream when it says yes. The connection is never used for anything else.
 pub(crate) async fn ask(connected: Connected<'_>, mut offer: Offer, options: &Options) -> Result<Upstream, Refusal> {
     let limits = Arc::clone(&options.limits);
-    offer.below(connected.path, &options.route)?;
+    offer.below(connected.backend.path(), &options.route)?;
     match connected.io {
         Socket::Tcp(tcp) => {
             let (tcp, early, (protocol, headers)) = open(tcp, offer, options).await?;

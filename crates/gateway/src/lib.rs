@@ -84,14 +84,27 @@ impl Gateway {
         let offer = Offer::of(request, &admission)?;
         // The gate would only say that it took too long, and not who.
         let time = self.options.answer.min(admission.time_left().saturating_sub(MARGIN));
-        let upstream = timeout(time, self.ask(offer, time)).await;
-        let upstream = upstream.unwrap_or_else(|_| Err(translate::too_late(time)))?;
-        Ok(admission.relay(upstream))
+        let mut asked = None;
+        let upstream = timeout(time, self.ask(offer, time, &mut asked)).await;
+        let upstream = upstream.unwrap_or_else(|_| Err(translate::too_late(time)));
+        match (asked, &upstream) {
+            (Some(backend), Ok(_)) => backend.works(),
+            (Some(backend), Err(refusal)) if translate::is_its_fault(refusal) => backend.ails(refusal),
+            (Some(_), Err(_)) | (None, _) => {}
+        }
+        Ok(admission.relay(upstream?))
     }
 
-    async fn ask(&self, offer: Offer, time: Duration) -> Result<Upstream, Refusal> {
+    /// `asked` is the back end that was, as soon as there is one: it is not asked again, and no other is.
+    async fn ask<'a>(
+        &'a self,
+        offer: Offer,
+        time: Duration,
+        asked: &mut Option<&'a Backend>,
+    ) -> Result<Upstream, Refusal> {
         let first = self.next.fetch_add(1, Ordering::Relaxed);
         let connected = dial::any(&self.backends, first, time).await?;
+        *asked = Some(connected.backend);
         handshake::ask(connected, offer, &self.options).await
     }
 }

@@ -4,7 +4,7 @@ use crate::dial::Address;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use saywhy::Refusal;
-use saywhy_codes::catalogue::{BAD_GATEWAY, GATEWAY_TIMEOUT};
+use saywhy_codes::catalogue::{BAD_GATEWAY, GATEWAY_TIMEOUT, OVERLOADED};
 use saywhy_codes::{ErrorMessage, Retry};
 use serde_json::Value;
 use std::io;
@@ -63,6 +63,11 @@ pub(crate) fn broken(error: &hyper::Error) -> Refusal {
 /// Its answer makes no sense, and the next one would not either.
 pub(crate) fn nonsense(words: &'static str) -> Refusal {
     Refusal::new(of(BAD_GATEWAY.say(words).retry(Retry::Never)))
+}
+
+/// Whether another back end might have done better. A 500 may be about this one request.
+pub(crate) fn is_its_fault(refusal: &Refusal) -> bool {
+    [BAD_GATEWAY, GATEWAY_TIMEOUT, OVERLOADED].contains(&refusal.error().error())
 }
 
 #[cfg(test)]

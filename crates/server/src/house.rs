@@ -14,13 +14,13 @@ use saywhy_codes::{Cause, EndCause, Ending, Retry};
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 use uuid::Uuid;
 
 /// What all gates of a server share.
 pub(crate) struct House {
-    pub(crate) rates: Rates,
+    rates: RwLock<Rates>,
     tables: Mutex<Tables>,
     /// No new connections are let in, and when they may come back.
     draining: Mutex<Option<Retry>>,
@@ -131,7 +131,7 @@ impl House {
     /// An empty one, with the rates of these settings.
     pub(crate) fn new(settings: &Settings) -> Self {
         Self {
-            rates: Rates::new(settings),
+            rates: RwLock::new(Rates::new(settings)),
             tables: Mutex::default(),
             draining: Mutex::default(),
             lingering: Arc::default(),
@@ -142,6 +142,16 @@ impl House {
     fn lock(&self) -> MutexGuard<'_, Tables> {
         // Nothing in here panics with the lock held.
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often anyone may come.
+    pub(crate) fn rates(&self) -> RwLockReadGuard<'_, Rates> {
+        self.rates.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Goes by the rates of these settings from now on. Those that are as they were go on counting.
+    pub(crate) fn set_rates(&self, settings: &Settings) {
+        self.rates.write().unwrap_or_else(PoisonError::into_inner).change(settings);
     }
 
     /// Sessions that are open.

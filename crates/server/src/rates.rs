@@ -29,11 +29,21 @@ pub(crate) enum TooOften {
 /// The rates of a house.
 pub(crate) struct Rates {
     hasher: RandomState,
+    numbers: Numbers,
     everyone: Option<RateLimiter<NotKeyed, InMemoryState, Monotonic, NoOpMiddleware<Duration>>>,
     addresses: Option<Keyed>,
     identities: Option<Keyed>,
     /// Refusals that a client had to be let in for.
     refusals: Option<Storm>,
+}
+
+/// What they are made of.
+#[derive(Clone, Copy)]
+struct Numbers {
+    everyone: Rate,
+    addresses: Rate,
+    identities: Rate,
+    refusals: (Rate, Duration),
 }
 
 type Keyed = RateLimiter<u16, HashMapStateStore<u16>, Monotonic, NoOpMiddleware<Duration>>;
@@ -57,12 +67,39 @@ fn quota(rate: Rate) -> Option<Quota> {
 impl Rates {
     pub(crate) fn new(settings: &Settings) -> Self {
         let keyed = |rate| Some(RateLimiter::new(quota(rate)?, HashMapStateStore::default(), Monotonic));
+        let numbers = Numbers {
+            everyone: settings.connects,
+            addresses: settings.connects_per_address,
+            identities: settings.connects_per_identity,
+            refusals: (settings.refusals_per_address, settings.refusal_delay),
+        };
+        let Numbers { everyone, addresses, identities, refusals: (refusals, longest) } = numbers;
         Self {
             hasher: RandomState::new(),
-            everyone: quota(settings.connects).map(|quota| RateLimiter::direct_with_clock(quota, Monotonic)),
-            addresses: keyed(settings.connects_per_address),
-            identities: keyed(settings.connects_per_identity),
-            refusals: Storm::new(settings.refusals_per_address, settings.refusal_delay),
+            numbers,
+            everyone: quota(everyone).map(|quota| RateLimiter::direct_with_clock(quota, Monotonic)),
+            addresses: keyed(addresses),
+            identities: keyed(identities),
+            refusals: Storm::new(refusals, longest),
+        }
+    }
+
+    /// Goes by other settings from now on. What has not changed goes on counting.
+    pub(crate) fn change(&mut self, settings: &Settings) {
+        let before = self.numbers;
+        let Self { hasher: _, numbers, everyone, addresses, identities, refusals } = Self::new(settings);
+        self.numbers = numbers;
+        if before.everyone != numbers.everyone {
+            self.everyone = everyone;
+        }
+        if before.addresses != numbers.addresses {
+            self.addresses = addresses;
+        }
+        if before.identities != numbers.identities {
+            self.identities = identities;
+        }
+        if before.refusals != numbers.refusals {
+            self.refusals = refusals;
         }
     }
 
@@ -172,6 +209,22 @@ mod tests {
         assert_eq!(storm.refused(ADDRESS + 1, now), Patience::Now, "another address");
         // Of six refusals three are forgiven meanwhile.
         assert_eq!(storm.refused(ADDRESS, now + ms(1_500)), Patience::Later(ms(500)));
+    }
+
+    #[test]
+    fn a_rate_that_changes_counts_anew_and_the_others_go_on() {
+        let rate = Rate { per_s: 1, burst: 1 };
+        let settings = Settings { connects_per_address: rate, connects_per_identity: rate, ..Settings::default() };
+        let mut rates = Rates::new(&settings);
+        let peer = Some(IpAddr::from([192, 0, 2, 1]));
+        let comes = |rates: &Rates| (rates.connects(peer).is_ok(), rates.identifies("alice").is_ok());
+        assert_eq!([comes(&rates), comes(&rates)], [(true, true), (false, false)]);
+        rates.change(&settings);
+        assert_eq!(comes(&rates), (false, false));
+        rates.change(&Settings { connects_per_identity: Rate { per_s: 1, burst: 2 }, ..settings });
+        assert_eq!(comes(&rates), (false, true));
+        rates.change(&Settings::default());
+        assert_eq!(comes(&rates), (true, true));
     }
 
     #[test]

@@ -230,7 +230,8 @@ impl Pending {
             let cheap = Refusal { error: OVERLOADED.message(), status: StatusCode::SERVICE_UNAVAILABLE, cause: None };
             cheap.because(format!("{row}, and {why}"))
         };
-        let delay = match house.rates.refused(peer) {
+        let patience = house.rates().refused(peer);
+        let delay = match patience {
             Patience::Now => Duration::ZERO,
             Patience::Later(wait) => wait,
             Patience::No(wait) => {

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// Where keys are published, and how often to look.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JwksSettings {
     /// `https://…`, or `http://…` on the same machine.
     pub url: Uri,
@@ -89,6 +89,11 @@ impl Jwks {
     /// With an `https` address, when the machine has no certificates to trust.
     pub fn new(settings: JwksSettings) -> io::Result<Self> {
         Ok(Self { fetch: Fetch::for_scheme(&settings.url)?, settings, state: Mutex::default() })
+    }
+
+    /// Where it looks, and how often.
+    pub fn settings(&self) -> &JwksSettings {
+        &self.settings
     }
 
     /// Looks for the keys before somebody needs them, and says in the log when there are none.
