@@ -1,15 +1,23 @@
-// The size of what a page loads: all modules, without comments, gzipped. A bundler's minifier makes it smaller still.
+// What a page loads of this package: bundled and minified by esbuild, then gzipped. Fails when it is more than it may be.
 
-import { readdirSync, readFileSync } from "node:fs";
+import { build } from "esbuild";
+import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 
-const dist = new URL("../dist/", import.meta.url);
-const modules = readdirSync(dist).filter((name) => name.endsWith(".js"));
-const text = modules.map((name) => readFileSync(new URL(name, dist), "utf8")).join("\n");
-// The compiler's output has comments on lines of their own, and indentation; nothing else is touched.
-const bare = text
-  .replace(/^\s*\/\*[\s\S]*?\*\/$/gm, "")
-  .replace(/^\s*\/\/.*$/gm, "")
-  .replace(/^\s+/gm, "");
-const kib = (bytes) => `${(bytes / 1024).toFixed(1)} KiB`;
-process.stdout.write(`${modules.length} modules, ${kib(bare.length)}, gzip ${kib(gzipSync(bare, { level: 9 }).length)}\n`);
+const BUDGET_BYTES = 10_400;
+const IMPORTS = ["connect", "connectPlain", "connect, connectPlain, diagnose", "SaywhyError"];
+
+const resolveDir = fileURLToPath(new URL("..", import.meta.url));
+const budgetBytes = Number(process.argv[2] ?? BUDGET_BYTES);
+
+for (const names of IMPORTS) {
+  const stdin = { contents: `export { ${names} } from "@saywhy/client"`, resolveDir };
+  const { outputFiles } = await build({ stdin, bundle: true, minify: true, format: "esm", target: "es2022", write: false });
+  const [{ contents }] = outputFiles;
+  const gzipped = gzipSync(contents, { level: 9 }).length;
+  process.stdout.write(`${names}: ${gzipped} bytes gzipped, ${contents.length} minified\n`);
+  if (names === "connect" && gzipped > budgetBytes) {
+    process.stdout.write(`connect may have ${budgetBytes} bytes\n`);
+    process.exitCode = 1;
+  }
+}

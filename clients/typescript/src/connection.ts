@@ -1,74 +1,57 @@
-// One socket, from the handshake to its last word. It knows nothing of other connections, nor whether there will be one.
+// One connection in saywhy.v1, from the handshake to its last word. It knows nothing of other connections, nor whether
+// there will be one.
 
 import type { Close } from "./error.js";
-import type { Clock, WebSocketConstructor, WebSocketLike } from "./platform.js";
+import type { Ended, Link } from "./lifeline.js";
+import type { Clock } from "./platform.js";
+import { CLOSE_MS, Socket, type Address } from "./socket.js";
 import { read, write, type Incoming, type Ready, type ServerError } from "./wire.js";
 
 /** From the first byte to `ready`, for a network that swallows everything. */
 const READY_MS = 30_000;
-/** From a last word, or our own Close, to the end of the socket. The server's own deadline is 3 s. */
-const CLOSE_MS = 5_000;
-/** The registered code for a peer that took too long. */
-const TIMEOUT = 3008;
+/** How long somebody who has just come back to the page has to wait until a dead connection is known for one. */
+const PROBE_MS = 5_000;
 
 /** How a request was answered; `null` when the connection ended before it was. */
 export type Answer = { readonly ok: true; readonly data: unknown } | { readonly ok: false; readonly said: ServerError } | null;
 
-/** How a connection ended. */
-export interface Ended {
-  readonly type: "ended";
-  /** As the platform reports it; `null` when this client did not wait for it. */
-  readonly close: Close | null;
-  /** The last fatal error, or else the last goodbye. */
-  readonly said: ServerError | undefined;
-  readonly wasReady: boolean;
-  /** Why this client gave the connection up, where it did. */
-  readonly gaveUp?: string | undefined;
-}
-
 /** What a connection reports. An answer goes to who asked instead; the other errors and everything else come here. */
 export type Report = { readonly type: "open" } | Exclude<Incoming, { readonly type: "ok" | "pong" }> | Ended;
 
-export class Connection {
-  readonly #socket: WebSocketLike;
+export class Connection implements Link {
+  readonly #socket: Socket;
   readonly #clock: Clock;
   readonly #report: (report: Report) => void;
   readonly #asked = new Map<string, (answer: Answer) => void>();
+  #isOpen = false;
   #ready: Ready | undefined;
   #fatal: ServerError | undefined;
   #goodbye: ServerError | undefined;
-  #isOver = false;
-  /** We have said Close: what still arrives is not for us. */
-  #isClosing = false;
   #heardAt = 0;
   #hasPinged = false;
-  #stopTimer = () => {};
+  #isProbing = false;
   /** How many messages may be sent at once, as of `#countedAt`. */
   #allowance = 0;
   #countedAt = 0;
 
   /** Throws what the platform throws when it will not even try. */
-  constructor(
-    WebSocket: WebSocketConstructor,
-    url: string,
-    protocols: string[],
-    clock: Clock,
-    report: (report: Report) => void,
-  ) {
-    this.#clock = clock;
+  constructor(address: Address, report: (report: Report) => void) {
+    this.#clock = address.clock;
     this.#report = report;
-    this.#socket = new WebSocket(url, protocols);
-    this.#socket.addEventListener("open", () => this.#isOver || report({ type: "open" }));
-    this.#socket.addEventListener("message", ({ data }) => this.#receive(read(data)));
-    // A browser's error event says nothing, and a close event follows. Node's `ws` throws when nobody listens.
-    this.#socket.addEventListener("error", () => {});
-    this.#socket.addEventListener("close", ({ code, reason, wasClean }) => this.#end({ code, reason, wasClean }));
-    this.#deadline(READY_MS, "the server was not ready in time");
+    this.#socket = new Socket(address, {
+      opened: () => {
+        this.#isOpen = true;
+        report({ type: "open" });
+      },
+      heard: (data) => this.#receive(read(data)),
+      ended: (close, gaveUp) => this.#end(close, gaveUp),
+    });
+    this.#socket.deadline(READY_MS, "the server was not ready in time");
   }
 
   /** A last word was said, by either side: nothing that is sent now will be answered. */
   get isEnding(): boolean {
-    return this.#isClosing || this.#fatal !== undefined || this.#goodbye !== undefined;
+    return this.#socket.isClosing || this.#fatal !== undefined || this.#goodbye !== undefined;
   }
 
   /** What the server can take in one message, in bytes; 0 where it did not say. */
@@ -81,7 +64,7 @@ export class Connection {
     const { messagesPerS = 0, messageBurst = 0 } = this.#ready?.limits ?? {};
     if (messagesPerS === 0) return 0;
     // Half of the burst: what the network bunches together arrives at once.
-    const now = this.#clock.now();
+    const now = this.#now();
     const earned = ((now - this.#countedAt) * messagesPerS) / 1_000;
     this.#allowance = Math.min(Math.max(1, messageBurst / 2), this.#allowance + earned);
     this.#countedAt = now;
@@ -99,11 +82,17 @@ export class Connection {
     this.#asked.delete(id);
   }
 
-  /** Begins the closing handshake; `ended` is reported when it is over. Throws on a code that the platform forbids. */
   close(code: number, reason: string): void {
     this.#socket.close(code, reason);
-    this.#isClosing = true;
-    this.#deadline(CLOSE_MS, "the server did not answer the Close");
+  }
+
+  /** Asks whether anybody is there. Who was heard a moment ago, or is being asked like this already, is not asked. */
+  probe(): void {
+    if (!this.#ready || this.isEnding || this.#isProbing || this.#now() - this.#heardAt < PROBE_MS) return;
+    this.#isProbing = true;
+    // A server answers in turn: while it works on something, it may be silent for longer and live.
+    const isBusy = this.#asked.size > 0;
+    this.#ping(isBusy ? Math.max(PROBE_MS, this.#ready.heartbeatMs) : PROBE_MS);
   }
 
   #send(text: string): void {
@@ -112,9 +101,8 @@ export class Connection {
   }
 
   #receive(incoming: Incoming): void {
-    if (this.#isOver || this.#isClosing) return;
-    this.#heardAt = this.#clock.now();
-    this.#hasPinged = false;
+    this.#heardAt = this.#now();
+    this.#hasPinged = this.#isProbing = false;
     switch (incoming.type) {
       case "ready":
         if (this.#ready) return;
@@ -127,7 +115,7 @@ export class Connection {
         const isAnswer = said.requestId !== undefined && this.#asked.has(said.requestId);
         if (said.fatal) {
           this.#fatal = said;
-          this.#deadline(CLOSE_MS, "no Close came after the last word");
+          this.#socket.deadline(CLOSE_MS, "no Close came after the last word");
         }
         if (isAnswer) this.#answer(said.requestId, { ok: false, said });
         // That it was the last word is everybody's business.
@@ -139,27 +127,17 @@ export class Connection {
         return this.#report(incoming);
       case "pong":
         return;
-      case "message":
-      case "joined":
-      case "left":
-      case "room_closed":
-      case "room_opened":
-      case "degraded":
-      case "restored":
-      case "auth_expiring":
-      case "other":
-        return this.#report(incoming);
       default:
-        incoming satisfies never;
+        return this.#report(incoming);
     }
   }
 
   #open(ready: Ready): void {
     this.#ready = ready;
     this.#allowance = ready.limits.messageBurst;
-    this.#countedAt = this.#clock.now();
-    this.#stopTimer();
-    if (ready.heartbeatMs > 0) this.#listen(ready.heartbeatMs, ready.heartbeatMs);
+    this.#countedAt = this.#now();
+    this.#socket.stopTimer();
+    this.#listen();
   }
 
   #answer(id: string | undefined, answer: Answer): void {
@@ -170,33 +148,31 @@ export class Connection {
   }
 
   /** A script does not see the server's Pings, so a quiet connection is asked whether it lives, and once only. */
-  #listen(heartbeatMs: number, ms: number): void {
-    this.#stopTimer = this.#clock.after(ms, () => {
-      const quietMs = this.#clock.now() - this.#heardAt;
-      if (quietMs < heartbeatMs) return this.#listen(heartbeatMs, heartbeatMs - quietMs);
-      if (this.#hasPinged) return this.#giveUp(`nothing was heard from the server for ${Math.round(quietMs)} ms`);
-      this.#hasPinged = true;
-      this.#send(write("ping", "{}"));
-      this.#listen(heartbeatMs, heartbeatMs);
+  #listen(): void {
+    const heartbeatMs = this.#ready?.heartbeatMs ?? 0;
+    if (heartbeatMs === 0) return;
+    const leftMs = heartbeatMs - (this.#now() - this.#heardAt);
+    if (leftMs <= 0) return this.#ping(heartbeatMs);
+    this.#socket.timer(leftMs, () => this.#listen());
+  }
+
+  #ping(patienceMs: number): void {
+    this.#hasPinged = true;
+    this.#send(write("ping", "{}"));
+    this.#socket.timer(patienceMs, () => {
+      const quietMs = Math.round(this.#now() - this.#heardAt);
+      if (this.#hasPinged) this.#socket.giveUp(`nothing was heard from the server for ${quietMs} ms`);
+      else this.#listen();
     });
   }
 
-  #deadline(ms: number, why: string): void {
-    this.#stopTimer();
-    this.#stopTimer = this.#clock.after(ms, () => this.#giveUp(why));
-  }
-
-  #giveUp(why: string): void {
-    if (!this.#isClosing) this.#socket.close(TIMEOUT, why);
-    this.#end(null, why);
-  }
-
   #end(close: Close | null, gaveUp?: string): void {
-    if (this.#isOver) return;
-    this.#isOver = true;
-    this.#stopTimer();
     for (const id of [...this.#asked.keys()]) this.#answer(id, null);
     const said = this.#fatal ?? this.#goodbye;
-    this.#report({ type: "ended", close, said, wasReady: this.#ready !== undefined, gaveUp });
+    this.#report({ type: "ended", close, said, wasOpen: this.#isOpen, wasReady: this.#ready !== undefined, gaveUp });
+  }
+
+  #now(): number {
+    return this.#clock.now();
   }
 }

@@ -1,7 +1,7 @@
 // What went wrong, in one shape, whoever says so.
 
 import { ROWS, type CatalogueName } from "./catalogue.js";
-import { rowOfClose, type Retry } from "./retry.js";
+import { rowOf, type Retry } from "./retry.js";
 import type { ServerError } from "./wire.js";
 
 /** What only this side can say. */
@@ -28,8 +28,11 @@ export type ClientErrorName =
 /** The name of an error. A server may have rows of its own. */
 export type ErrorName = CatalogueName | ClientErrorName | (string & {});
 
-/** Who said it: the server's message, its Close, the network's silence, or this client. */
-export type ErrorSource = "server" | "close" | "network" | "client";
+/**
+ * Who said it: the server's message, its Close, its answer to a plain request that looked into a failure, the network's
+ * silence, or this client.
+ */
+export type ErrorSource = "server" | "close" | "http" | "network" | "client";
 
 /** The Close as the platform reports it. */
 export interface Close {
@@ -39,8 +42,25 @@ export interface Close {
 }
 
 type Facts = Partial<
-  Pick<SaywhyError, "code" | "retry" | "retryAfterMs" | "fatal" | "requestId" | "closeCode" | "details" | "help">
-> & { readonly cause?: unknown };
+  Record<"code" | "retryAfterMs" | "closeCode", number | undefined> &
+    Record<"requestId" | "help", string | undefined> & { retry: Retry | undefined; fatal: boolean; cause: unknown } & Pick<
+      SaywhyError,
+      "details"
+    >
+>;
+
+/** What to do about what only this side can say. */
+const HELP: Record<ClientErrorName, string> = {
+  connection_lost: "The network, a proxy or the server went away without a Close.",
+  closed: "No row of the catalogue stands for this code: what it means is up to the server.",
+  aborted: "Your signal fired; its reason is the `cause`.",
+  no_answer: "Whether it was done is not known. For requests that take long there is `timeoutMs`.",
+  queue_full: "Wait for answers, or for `ready`, before there is more to send.",
+  token_unavailable: "The token callback failed; its error is the `cause`.",
+  cannot_connect: "The platform's own error, if any, is the `cause`. A page that came over https may connect to wss: only.",
+  unnamed: "The error has neither a name nor a code of the catalogue. The operator finds it by `requestId`.",
+  bad_answer: "The server is none of this protocol, or of a later version.",
+};
 
 /** A refusal, a recoverable error or an ending, and what to do about it. */
 export class SaywhyError extends Error {
@@ -73,39 +93,29 @@ export class SaywhyError extends Error {
     this.requestId = facts.requestId;
     this.closeCode = facts.closeCode;
     this.details = facts.details ?? {};
-    this.help = facts.help ?? (ROWS.some((row) => row.name === name) ? `catalogue/${name}.md` : "");
+    this.help = facts.help ?? HELP[name as ClientErrorName] ?? helpOnRow(name);
   }
+}
+
+function helpOnRow(name: string): string {
+  if (ROWS.some((row) => row.name === name)) return `catalogue/${name}.md`;
+  return "A row of the server's own. The operator finds what led to it by `requestId`.";
 }
 
 /** What a server said; and how the connection ended with it, if it did, with what the retry contract made of that. */
-export function saidByServer(said: ServerError, ending?: { close: Close | null; retry: Retry }): SaywhyError {
-  const row = ROWS.find((row) => (said.name === undefined ? row.code === said.code : row.name === said.name));
-  return new SaywhyError(said.name ?? row?.name ?? "unnamed", said.message || row?.message || "", "server", {
-    code: said.code,
-    retry: ending?.retry ?? said.retry ?? row?.retry ?? "never",
-    retryAfterMs: said.retryAfterMs,
+export function saidByServer(
+  said: ServerError,
+  ending?: { close: Close | null; retry: Retry },
+  { source = "server", help }: { source?: ErrorSource; help?: string } = {},
+): SaywhyError {
+  const row = rowOf(said);
+  return new SaywhyError(said.name ?? row?.name ?? "unnamed", said.message || row?.message || "", source, {
+    ...said,
+    retry: ending?.retry ?? said.retry ?? row?.retry,
     fatal: said.fatal || ending !== undefined,
-    requestId: said.requestId,
     closeCode: ending?.close?.code,
-    details: said.details,
+    help,
   });
-}
-
-/** What can be known of an ending before which nothing was said. */
-export function saidByClose(close: Close, retry: Retry, wasReady: boolean): SaywhyError {
-  const { code, reason } = close;
-  if (code === 1006 || code === 1015) {
-    const message = wasReady ? "The connection was lost" : "No connection could be made";
-    const help = wasReady
-      ? "The network, a proxy or the server went away without a Close."
-      : "Browsers report a handshake that was refused, a server that is down and a cable that was cut in the same way. " +
-        "Look at the network panel, at the server's log, or ask the same URL with curl.";
-    return new SaywhyError("connection_lost", message, "network", { code, retry, fatal: true, closeCode: code, help });
-  }
-  const row = rowOfClose(code);
-  const message = reason || row?.message || `The server closed the connection (${code})`;
-  const retryAfterMs = retry === "after" ? row?.retryAfterMs : undefined;
-  return new SaywhyError(row?.name ?? "closed", message, "close", { code, retry, retryAfterMs, fatal: true, closeCode: code });
 }
 
 export function badAnswer(type: string): SaywhyError {

@@ -2,13 +2,16 @@
 
 /** The part of a browser's `WebSocket` that is used. Node's `ws` has it too. */
 export interface WebSocketLike {
+  binaryType?: string;
+  readonly protocol?: string;
+  readonly bufferedAmount?: number;
   addEventListener(type: "open" | "error", listener: () => void): void;
   addEventListener(type: "message", listener: (event: { readonly data: unknown }) => void): void;
   addEventListener(
     type: "close",
     listener: (event: { readonly code: number; readonly reason: string; readonly wasClean: boolean }) => void,
   ): void;
-  send(text: string): void;
+  send(data: string | ArrayBuffer | ArrayBufferView<ArrayBuffer>): void;
   close(code?: number, reason?: string): void;
 }
 
@@ -30,11 +33,20 @@ export interface Network {
   onOnline(act: () => void): () => void;
 }
 
+/** The page that the client lives in. Workers and servers have none: nothing hides them. */
+export interface Page {
+  /** Nobody sees it: another tab is in front, the window is minimised, the phone is locked. */
+  isHidden(): boolean;
+  /** Runs `act` when the page is hidden, shown, resumed or taken out of the back/forward cache. */
+  onChange(act: () => void): () => void;
+}
+
 export interface Platform {
   readonly clock: Clock;
   readonly random: () => number;
   readonly network: Network;
-  /** `globalThis.WebSocket`, looked up when a connection is made. */
+  readonly page: Page;
+  /** `undefined` where there is none. */
   readonly WebSocket: WebSocketConstructor | undefined;
 }
 
@@ -49,8 +61,18 @@ export const systemClock: Clock = {
 /** In a page or a worker what `navigator` says; elsewhere there always is one. */
 export const systemNetwork: Network = {
   isOnline: () => globalThis.navigator?.onLine !== false,
-  onOnline(act) {
-    globalThis.addEventListener?.("online", act);
-    return () => globalThis.removeEventListener?.("online", act);
-  },
+  onOnline: (act) => onGlobal(["online"], act),
 };
+
+export const systemPage: Page = {
+  isHidden: () => globalThis.document?.visibilityState === "hidden",
+  onChange: (act) => onGlobal(["visibilitychange", "pageshow", "resume"], act),
+};
+
+/** Events of the document are caught on their way down from the window. */
+function onGlobal(types: string[], act: () => void): () => void {
+  for (const type of types) globalThis.addEventListener?.(type, act, { capture: true });
+  return () => {
+    for (const type of types) globalThis.removeEventListener?.(type, act, { capture: true });
+  };
+}

@@ -185,14 +185,18 @@ function part(ms: number, random: number): number {
 
 /** `undefined` when neither the words nor the catalogue say anything about trying again. */
 function understood(source: "message" | "goodbye", said: Said): Asked | undefined {
-  // An unknown name is somebody else's row, whatever its code is here.
-  const row = ROWS.find((row) => (said.name === undefined ? row.code === said.code : row.name === said.name));
+  const row = rowOf(said);
   const retry = said.retry ?? row?.retry;
   if (retry === undefined) return undefined;
   const because: Because = { source, code: said.code, row: row?.name ?? null, retry };
   if (said.retry === undefined && row) return { because, delayMs: row.retryAfterMs, spreadMs: row.spreadMs };
   if (said.retryAfterMs === undefined) return { because, delayMs: AFTER_MS, spreadMs: AFTER_MS };
   return { because, delayMs: said.retryAfterMs, spreadMs: said.spreadMs ?? 0 };
+}
+
+/** The row that a message speaks of. An unknown name is somebody else's row, whatever its code is here. */
+export function rowOf({ name, code }: Said): Row | undefined {
+  return ROWS.find((row) => (name === undefined ? row.code === code : row.name === name));
 }
 
 /** The row that a close code stands for. `iana` adds the registered codes to those of `app`. */

@@ -1,4 +1,4 @@
-// A server, a clock, a random number and a network that do what a test tells them.
+// A server, a clock, a random number, a network and a page that do what a test tells them.
 import { connect } from "../../dist/index.js";
 
 export class FakeClock {
@@ -117,7 +117,7 @@ class FakeSocket {
 export const at = (offset, epoch = "e") => ({ epoch, offset, tag: `${epoch}${offset}` });
 
 /** A client of scripted sockets: `sockets` in the order in which they were made, `said` every event in its order. */
-export function start(options = {}) {
+export function start(options = {}, dial = connect) {
   const clock = new FakeClock();
   const sockets = [];
   const online = new Set();
@@ -133,20 +133,38 @@ export function start(options = {}) {
       for (const act of [...online]) act();
     },
   };
+  const looking = new Set();
+  const page = {
+    hidden: false,
+    isHidden: () => page.hidden,
+    onChange(act) {
+      looking.add(act);
+      return () => looking.delete(act);
+    },
+    change(hidden) {
+      page.hidden = hidden;
+      for (const act of [...looking]) act();
+    },
+    hide: () => page.change(true),
+    show: () => page.change(false),
+  };
   const WebSocket = class extends FakeSocket {
     constructor(...args) {
       super(...args);
       sockets.push(this);
     }
   };
-  const chat = connect("wss://example.com/ws", { clock, random: () => 0.5, WebSocket, network, ...options });
+  const chat = dial("wss://example.com/ws", { clock, random: () => 0.5, WebSocket, network, page, ...options });
   const said = [];
   for (const event of EVENTS) chat.on(event, (info) => said.push({ event, ...info }));
   return {
     chat,
     clock,
     network,
+    page,
     sockets,
+    /** How many listen to the page and the network. */
+    listeners: () => online.size + looking.size,
     said,
     told: (event) => said.filter((one) => one.event === event),
     get socket() {
