@@ -38,6 +38,8 @@ export const CONTENDERS = {
     version: () => `${JSON.parse(readFileSync(join(bench, "node_modules/ws/package.json"))).version}, Node ${process.versions.node}`,
     command: (work, port) => [process.execPath, join(bench, "node/ws.mjs"), work, String(port)],
   },
+  /** What the proxies stand in front of, where it then runs. */
+  direct: { ...rust("saywhy", undefined, "no proxy"), version: commit, command: (_, port) => ["taskset", "-c", "1", ...CONTENDERS.saywhy.command("echo", port)] },
   nginx: measured(nginx),
   haproxy: measured(haproxy),
   caddy: measured(caddy),

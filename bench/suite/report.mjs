@@ -41,12 +41,14 @@ function markdown(lines) {
   return [row(heads), `|${heads.map((_, at) => (at === 0 ? "---" : "--:")).join("|")}|`, ...rows.map(row)].join("\n");
 }
 
+const QUANTITIES = { bytes: "bytes per connection", growth: "ratio", latency: "µs for a round trip" };
+
 function section({ id, title }, found) {
   const here = [...found].filter(([work]) => work === id || work.startsWith(`${id}-`)).map(([, one]) => one);
   if (here.length === 0) return "";
   const panels = here.map(({ table: { work, rows } }) => ({
     title: work.title,
-    quantity: work.metric === "bytes" ? "bytes per connection" : work.metric === "growth" ? "ratio" : `CPU µs per ${work.unit}`,
+    quantity: QUANTITIES[work.metric] ?? `CPU µs per ${work.unit}`,
     bars: rows.map((row) => ({
       label: label(row.by),
       value: row.median,

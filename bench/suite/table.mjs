@@ -73,15 +73,17 @@ export const quotient = (number) => (number === undefined ? "" : number.toFixed(
 
 /** Heads and rows of a table for people; the first column is to the left. */
 export function layout({ work, rows }, label) {
-  const quantity = work.metric === "bytes" ? "bytes" : work.metric === "growth" ? "ratio" : `µs per ${work.unit}`;
+  const quantity = { bytes: "bytes", growth: "ratio", latency: "µs" }[work.metric] ?? `µs per ${work.unit}`;
   const growth = work.metric === "growth";
-  const heads = ["", ...(growth ? ["µs at 1,000", "µs at 18,000"] : []), quantity, "from–to", "ours ÷ theirs"];
+  const direct = rows.find(({ by }) => by === "direct");
+  const last = work.metric === "latency" ? "µs added" : "ours ÷ theirs";
+  const heads = ["", ...(growth ? ["µs at 1,000", "µs at 18,000"] : []), quantity, "from–to", last];
   const lines = rows.map((row) => [
     label(row.by),
     ...(growth ? row.stages.map(digits) : []),
     growth ? quotient(row.median) : digits(row.median),
     `${digits(row.min)}–${digits(row.max)}`,
-    work.metric === "growth" ? "" : quotient(row.ratio),
+    work.metric === "latency" ? (direct && row !== direct ? digits(row.median - direct.median) : "") : quotient(row.ratio),
   ]);
   return growth ? [heads.slice(0, -1), ...lines.map((line) => line.slice(0, -1))] : [heads, ...lines];
 }

@@ -140,6 +140,16 @@ export const WORKS = [
     against: { best: PROXIES, name: "the best proxy", goal: 0.85 },
   },
   {
+    id: "relay-latency",
+    title: "Relay, time for a round trip",
+    says:
+      "One connection with one text message of 64 B under way: from the client through the proxy to the echo server and back. " +
+      "What a proxy adds is the difference to none.",
+    ...relay("--connections", "1", "--bytes", "64"),
+    by: ["saywhy-serve", ...PROXIES, "direct"],
+    metric: "latency",
+  },
+  {
     id: "relay-idle",
     title: "Relay, idle",
     says: "Resident memory of the proxy with 5,000 connections that had one message of 64 B echoed, less that without them.",
@@ -189,6 +199,8 @@ const fits = (id, name) => id === name || id.startsWith(`${name}-`);
 
 /** What counts of a result of the load. */
 export function value(work, result) {
+  // With one message under way, the time between two answers is that of a round trip.
+  if (work.metric === "latency") return 1_000_000 / result.per_s;
   if (work.metric === "growth") return result.stages.at(-1).cpu_us / result.stages[0].cpu_us;
   return work.metric === "bytes" ? result.bytes : result.cpu_us;
 }
