@@ -38,7 +38,7 @@ export const settled = () => new Promise((resolve) => setImmediate(resolve));
 /** The server's end of a socket. What it does, the client sees in the way of a browser. */
 class FakeSocket {
   #listeners = { open: [], message: [], error: [], close: [] };
-  /** What the client sent, parsed. */
+  /** What the client sent, parsed where it is JSON. */
   sent = [];
   /** `[code, reason]` of the client's Close. */
   closed;
@@ -55,7 +55,7 @@ class FakeSocket {
 
   send(text) {
     if (!this.isOpen) throw new Error("InvalidStateError");
-    if (!this.isOver && !this.closed) this.sent.push(JSON.parse(text));
+    if (!this.isOver && !this.closed) this.sent.push(/^\{/.test(text) ? JSON.parse(text) : text);
   }
 
   close(...args) {
@@ -75,7 +75,8 @@ class FakeSocket {
   }
 
   say(message) {
-    this.#happen("message", { data: typeof message === "string" ? message : JSON.stringify(message) });
+    const isData = typeof message === "string" || message instanceof ArrayBuffer;
+    this.#happen("message", { data: isData ? message : JSON.stringify(message) });
   }
 
   /** `open` and `ready`, with what a real server says there. */
