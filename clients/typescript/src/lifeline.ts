@@ -176,7 +176,8 @@ export class Lifeline<R, E extends LifeEvents<R>> {
   }
 
   close(code: number, reason: string): Promise<Ending> {
-    this.#leave(new SaywhyError("closed", "The connection was closed here", "client", { fatal: true }), code, reason);
+    const help = "Nothing is wrong: close() was called.";
+    this.#leave(new SaywhyError("closed", "The connection was closed here", "client", { fatal: true, help }), code, reason);
     return this.closed;
   }
 

@@ -624,7 +624,7 @@ test("close() is confirmed by the server, ends the loop, and answers everything"
   socket.message("a", 2);
   socket.end(4000, "bye");
   const { cause, close } = await closed;
-  assert.deepEqual([cause.name, cause.source, close.code], ["closed", "client", 4000]);
+  assert.deepEqual([cause.name, cause.source, cause.help, close.code], ["closed", "client", "Nothing is wrong: close() was called.", 4000]);
   assert.deepEqual((await take(chat, 9)).map(({ body }) => body), [1]);
   assert.equal(told("closed").length, 1);
   assert.equal(await chat.close(), await chat.closed);

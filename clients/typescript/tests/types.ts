@@ -1,6 +1,6 @@
 // What has to compile, and what must not. Checked by `npm run check`; never run.
 
-import { connect, type Message, type Position, type SaywhyError } from "../src/index.js";
+import { connect, connectPlain, diagnose, type Message, type Position, type SaywhyError } from "../src/index.js";
 
 export async function requests(): Promise<void> {
   const chat = connect(new URL("wss://example.com/ws"), { WebSocket, signal: AbortSignal.timeout(1_000) });
@@ -40,4 +40,17 @@ export async function requests(): Promise<void> {
     close?.code satisfies number | undefined;
   });
   for await (const { body } of chat) body satisfies unknown;
+}
+
+export async function plain(): Promise<void> {
+  const feed = connectPlain("wss://example.com/feed", { WebSocket, protocols: ["a", "b"], diagnose });
+  feed.on("data", (data) => (typeof data === "string" ? data.length : data.byteLength) satisfies number);
+  feed.write(new Uint8Array(1)) satisfies "sent" | "queued";
+  (await feed.ready()).protocol satisfies string;
+  // @ts-expect-error: a plain server has no rooms
+  feed.request("join", { room: "lobby" });
+  // @ts-expect-error: a Saywhy server has no data of that kind
+  connect("wss://example.com/ws").on("data", () => {});
+  // @ts-expect-error: what to offer to a Saywhy server is this client's business
+  connect("wss://example.com/ws", { protocols: "a" });
 }
