@@ -9,7 +9,7 @@ import { read, write, type Incoming, type Ready, type ServerError } from "./wire
 
 /** From the first byte to `ready`, for a network that swallows everything. */
 const READY_MS = 30_000;
-/** How long somebody who has just come back to the page has to wait until a dead connection is known for one. */
+/** How long who has just come back to the page waits until a dead connection is known for one; and how often it is asked. */
 const PROBE_MS = 5_000;
 
 /** How a request was answered; `null` when the connection ended before it was. */
@@ -29,7 +29,7 @@ export class Connection implements Link {
   #goodbye: ServerError | undefined;
   #heardAt = 0;
   #hasPinged = false;
-  #isProbing = false;
+  #probedAt = -Infinity;
   /** How many messages may be sent at once, as of `#countedAt`. */
   #allowance = 0;
   #countedAt = 0;
@@ -86,10 +86,10 @@ export class Connection implements Link {
     this.#socket.close(code, reason);
   }
 
-  /** Asks whether anybody is there. Who was heard a moment ago, or is being asked like this already, is not asked. */
+  /** Asks whether anybody is there. Even who was heard a moment ago: a clock may stand still while a computer sleeps. */
   probe(): void {
-    if (!this.#ready || this.isEnding || this.#isProbing || this.#now() - this.#heardAt < PROBE_MS) return;
-    this.#isProbing = true;
+    if (!this.#ready || this.isEnding || this.#now() - this.#probedAt < PROBE_MS) return;
+    this.#probedAt = this.#now();
     // A server answers in turn: while it works on something, it may be silent for longer and live.
     const isBusy = this.#asked.size > 0;
     this.#ping(isBusy ? Math.max(PROBE_MS, this.#ready.heartbeatMs) : PROBE_MS);
@@ -102,7 +102,7 @@ export class Connection implements Link {
 
   #receive(incoming: Incoming): void {
     this.#heardAt = this.#now();
-    this.#hasPinged = this.#isProbing = false;
+    this.#hasPinged = false;
     switch (incoming.type) {
       case "ready":
         if (this.#ready) return;

@@ -153,15 +153,16 @@ export class Lifeline<R, E extends LifeEvents<R>> {
     if (this.#session) return Promise.resolve(this.#session);
     if (this.#ending) return Promise.reject(this.#ending.cause);
     if (signal?.aborted) return Promise.reject(aborted(signal));
-    return new Promise((resolve, reject) => {
+    let undo = (): void => {};
+    const ready = new Promise<R>((resolve, reject) => {
       const reader = { resolve, reject };
       this.#readers.push(reader);
-      const undo = onAbort(signal, () => {
+      undo = onAbort(signal, () => {
         this.#readers = this.#readers.filter((other) => other !== reader);
         reject(aborted(signal));
       });
-      onAbort(this.signal, undo);
     });
+    return ready.finally(() => undo());
   }
 
   on<K extends keyof E>(event: K, listener: (info: E[K]) => void, signal: AbortSignal | undefined): () => void {
@@ -193,7 +194,6 @@ export class Lifeline<R, E extends LifeEvents<R>> {
     this.#note({ type: "ready" });
     for (const { resolve } of this.#readers.splice(0)) resolve(ready);
     this.#become("ready", ready);
-    // A listener may have closed the client.
     if (this.#session === ready && !this.#farewell) this.#speaker.arrived(ready);
   }
 
@@ -217,8 +217,10 @@ export class Lifeline<R, E extends LifeEvents<R>> {
 
   async #connect(): Promise<void> {
     this.#waiting = undefined;
-    this.#become("connecting", {});
     this.#note({ type: "started" });
+    this.#become("connecting", {});
+    // A listener may have closed the client.
+    if (this.#farewell) return;
     if (this.#line.token && this.#token === undefined) {
       const failure = await this.renewToken("connect");
       if (this.#farewell) return;
@@ -394,6 +396,7 @@ export class Lifeline<R, E extends LifeEvents<R>> {
 
   /** What somebody else answers, as long as this client is not closed. */
   async #within<T>(ms: number, ask: (signal: AbortSignal) => T | Promise<T>): Promise<T> {
+    this.signal.throwIfAborted();
     const controller = new AbortController();
     const { signal } = controller;
     const undo = onAbort(this.signal, () => controller.abort(this.signal.reason));

@@ -728,13 +728,39 @@ test("a listener can be taken away, by hand and by a signal, and one that throws
 });
 
 test("a client that is closed by what it tells stays closed", async () => {
-  const world = start();
-  world.chat.on("state", ({ state }) => state === "waiting" && world.chat.close());
-  world.socket.end(1006);
-  await world.chat.closed;
-  await world.clock.pass(100_000);
-  assert.equal(world.sockets.length, 1);
-  assert.deepEqual(world.said.map(({ event }) => event), ["closed"]);
+  const ways = {
+    waiting: { sockets: 1, arrive: ({ socket }) => socket.end(1006) },
+    connecting: { sockets: 1, arrive: ({ socket, clock }) => (socket.end(1006), clock.pass(1_000)) },
+    ready: { sockets: 1, arrive: ({ socket }) => (socket.ready(), socket.end(1000)) },
+    authenticating: { sockets: 1, arrive: ({ socket }) => (socket.open(), socket.error(unauthorized), socket.end(4003)) },
+  };
+  for (const [state, { sockets, arrive }] of Object.entries(ways)) {
+    const asked = [];
+    const world = start({ token: ({ reason }) => void asked.push(reason) });
+    await settled();
+    world.chat.send("a", 1);
+    world.chat.on("state", (now) => now.state === state && world.chat.close());
+    await arrive(world);
+    assert.equal((await world.chat.closed).cause.source, "client", state);
+    await world.clock.pass(100_000);
+    assert.deepEqual([world.sockets.length, asked, world.socket.sent, world.clock.isIdle], [sockets, ["connect"], [], true], state);
+    assert.deepEqual(world.said.at(-1).event, "closed", state);
+  }
+});
+
+test("waiting for ready leaves nothing behind on a signal that lives longer", async () => {
+  const { chat, socket } = start();
+  const { signal } = new AbortController();
+  let listening = 0;
+  for (const [name, change] of [["addEventListener", 1], ["removeEventListener", -1]]) {
+    const original = signal[name].bind(signal);
+    signal[name] = (...args) => ((listening += change), original(...args));
+  }
+  const ready = [chat.ready({ signal }), chat.ready({ signal })];
+  assert.equal(listening, 2);
+  socket.ready();
+  await Promise.all(ready);
+  assert.equal(listening, 0);
 });
 
 test("what nobody understands is told, and harms nothing", async () => {
