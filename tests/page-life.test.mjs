@@ -2,7 +2,7 @@
 // closed, and looked at again after its connection died.
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { readFile } from "node:fs/promises";
+import { readFile, readdir } from "node:fs/promises";
 import { createServer } from "node:http";
 import test, { after, before, describe } from "node:test";
 import { chromium } from "playwright-core";
@@ -46,6 +46,18 @@ async function enter(t, browser, { pages, server }) {
   return page;
 }
 
+/** Stops every thread of the server: the last of them may still answer after the signal was sent. */
+async function halt({ pid }) {
+  process.kill(pid, "SIGSTOP");
+  // One that has ended meanwhile has no state.
+  const stateOf = (thread) => readFile(`/proc/${pid}/task/${thread}/stat`, "utf8").catch(() => "");
+  const isHalted = async (thread) => /^\d+ \(.*\) T/.test(await stateOf(thread));
+  for (;;) {
+    const threads = await Promise.all((await readdir(`/proc/${pid}/task`)).map(isHalted));
+    if (threads.every(Boolean)) return;
+  }
+}
+
 /** What the page was told, once it was told of that. */
 async function saidBy(page, event) {
   await page.waitForFunction((event) => said.includes(event), event, { timeout: 30_000 });
@@ -60,7 +72,7 @@ for (const browser of browsers) {
       const world = await start(t);
       const page = await enter(t, held.browser, world);
       assert.deepEqual(await page.evaluate(() => said), ["ready"]);
-      process.kill(world.server.pid, "SIGSTOP");
+      await halt(world.server);
       try {
         // No browser without a screen can be made to hide a page, so this word of it is not the browser's own.
         await page.evaluate(() => document.dispatchEvent(new Event("visibilitychange", { bubbles: true })));

@@ -103,6 +103,12 @@ test("a Close without a message is read by its code, and its reason is kept", as
   }
 });
 
+test("a TLS handshake that failed is no Close of the server's", async () => {
+  const { socket, told } = start();
+  socket.end(1015);
+  assert.deepEqual([told("waiting")[0].cause.name, told("waiting")[0].cause.closeCode], ["connection_lost", 1015]);
+});
+
 test("a connection that never came to be says no more than is known", async () => {
   const { socket, told, chat } = start();
   socket.end(1006);
@@ -120,8 +126,10 @@ test("a network that swallows everything is given up after 30 s", async () => {
   await clock.pass(30_000);
   assert.deepEqual(socket.closed, [3008, "the server was not ready in time"]);
   assert.equal(told("waiting")[0].cause.closeCode, undefined);
+  socket.open();
+  socket.ready();
   socket.end(1006);
-  assert.equal(told("waiting").length, 1);
+  assert.deepEqual([told("waiting").length, told("authenticating").length, told("ready").length], [1, 0, 0]);
 });
 
 test("a token travels as a subprotocol, is kept, and is asked for again when it is refused; once", async () => {
@@ -746,6 +754,19 @@ test("a client that is closed by what it tells stays closed", async () => {
     assert.deepEqual([world.sockets.length, asked, world.socket.sent, world.clock.isIdle], [sockets, ["connect"], [], true], state);
     assert.deepEqual(world.said.at(-1).event, "closed", state);
   }
+});
+
+test("a client that is closed by hearing that it needs a new token does not ask for one", async () => {
+  const asked = [];
+  const world = start({ token: ({ reason }) => `t${asked.push(reason)}` });
+  await settled();
+  const { chat, socket, told } = world;
+  chat.on("authenticating", () => told("authenticating").length === 2 && chat.close());
+  socket.open();
+  socket.error(unauthorized);
+  socket.end(4003);
+  assert.equal((await chat.closed).cause.source, "client");
+  assert.deepEqual(asked, ["connect"]);
 });
 
 test("waiting for ready leaves nothing behind on a signal that lives longer", async () => {

@@ -100,11 +100,12 @@ test("a page without a network that nobody looks at waits for both", async () =>
   assert.deepEqual([world.chat.state, told(world)], ["waiting", Infinity]);
   world.network.up = false;
   world.page.show();
+  world.page.show();
   assert.equal(world.chat.state, "offline");
+  assert.equal(world.told("offline").length, 2);
   world.network.comeBack();
   await world.clock.pass(600);
   assert.equal(world.sockets.length, 2);
-  assert.equal(world.told("offline").length, 2);
 });
 
 test("a connection that died in its sleep is found out when somebody looks, also by a clock that slept too", async () => {

@@ -63,6 +63,8 @@ test("what waits is bounded in number, in bytes, and in what the platform has no
   assert.throws(() => large.chat.write("x"), { name: "queue_full" });
   large.socket.bufferedAmount = 0;
   assert.equal(large.chat.write("x"), "sent");
+  large.socket.end(1006);
+  assert.equal(large.chat.write(new Uint8Array(1_000_000)), "queued");
   void large.chat.close();
   assert.throws(() => large.chat.write("x"), { name: "closed" });
 });
@@ -95,6 +97,13 @@ test("a server that opens and closes is not stormed", async () => {
   assert.equal(world.sockets.length, 5);
 });
 
+test("what is open stays open, however quiet it is", async () => {
+  const { chat, socket, clock } = start();
+  socket.open();
+  await clock.pass(10_000_000);
+  assert.deepEqual([chat.state, clock.isIdle], ["ready", true]);
+});
+
 test("a gateway's last word is the reason, when a Close follows it and nothing else does", async () => {
   const refused = start();
   refused.socket.open();
@@ -108,12 +117,19 @@ test("a gateway's last word is the reason, when a Close follows it and nothing e
     [[fatal], 1006, "connection_lost"],
     [[{ type: "error", data: { message: "an application's own", fatal: true } }], 4008, "kicked"],
   ]) {
-    const { chat, socket, told } = start();
+    const { chat, socket, sockets, clock, told } = start();
     socket.open();
     for (const message of messages) socket.say(message);
     socket.end(code);
     const { cause } = code === 1006 ? told("waiting")[0] : await chat.closed;
     assert.equal(cause.name, name);
+    if (code !== 1006) continue;
+    // Nor is it the next connection's.
+    await clock.pass(1_000);
+    const next = sockets.at(-1);
+    next.open();
+    next.end(4008);
+    assert.equal((await chat.closed).cause.name, "kicked");
   }
 });
 
