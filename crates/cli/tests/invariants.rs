@@ -49,7 +49,7 @@ fn assert_absent(crate_names: &[&str], words: &[&str], but: &[&str], why: &str) 
     }
 }
 
-const ALL: [&str; 6] = ["codes", "proto", "server", "rooms", "gateway", "cli"];
+const ALL: [&str; 7] = ["codes", "proto", "server", "rooms", "gateway", "client", "cli"];
 
 #[test]
 fn codes_depends_on_nothing() {
@@ -65,7 +65,7 @@ fn proto_reads_no_clock_no_randomness_and_no_socket() {
 
 #[test]
 fn close_codes_are_named_only_in_the_catalogue_s_crate() {
-    for name in ["proto", "server", "rooms", "gateway"] {
+    for name in ["proto", "server", "rooms", "gateway", "client"] {
         for (path, code) in sources(name) {
             let found = close_codes(&code);
             assert!(found.is_empty(), "{}: {found:?}: use the names of saywhy-codes", path.display());
