@@ -1,39 +1,8 @@
 // A server, a clock, a random number, a network and a page that do what a test tells them.
 import { connect } from "../../dist/index.js";
+import { FakeClock, settled } from "../../dist/testing.js";
 
-export class FakeClock {
-  #now = 0;
-  #timers = new Set();
-
-  now = () => this.#now;
-
-  after = (ms, act) => {
-    const timer = { at: this.#now + ms, act };
-    this.#timers.add(timer);
-    return () => this.#timers.delete(timer);
-  };
-
-  /** Lets time pass, and everything happen that was to happen meanwhile, in its order. */
-  async pass(ms) {
-    const until = this.#now + ms;
-    for (;;) {
-      await settled();
-      const next = [...this.#timers].filter(({ at }) => at <= until).sort((a, b) => a.at - b.at)[0];
-      if (!next) break;
-      this.#now = Math.max(this.#now, next.at);
-      this.#timers.delete(next);
-      next.act();
-    }
-    this.#now = until;
-  }
-
-  get isIdle() {
-    return this.#timers.size === 0;
-  }
-}
-
-/** All promises that can be kept without time passing have been. */
-export const settled = () => new Promise((resolve) => setImmediate(resolve));
+export { FakeClock, settled };
 
 /** The server's end of a socket. What it does, the client sees in the way of a browser. */
 class FakeSocket {
