@@ -26,6 +26,7 @@ generate:
     cargo run --quiet --package saywhy-codes --example generate
     UPDATE=1 cargo test --quiet --package saywhy-cli --test check
     npm --prefix clients/typescript run generate
+    node clients/typescript/scripts/page.mjs
 
 # Bytes of resident memory per idle connection
 idle count="10000": (build "release")

@@ -1,9 +1,9 @@
 // Alice and Bob: two people, two sockets, one room, and what can be done to them.
 
-import { Chat, ChatError } from "./chat.js";
+import { Chat } from "./chat.js";
 import { $, copyable, h } from "./dom.js";
 import { kick, mintToken, readInfo, restart } from "./server.js";
-import { codeName, retryInWords } from "./words.js";
+import { retryInWords } from "./words.js";
 
 const ROOM = "lobby";
 const RESTART = { retry_after_ms: 2_500, spread_ms: 1_000 };
@@ -89,7 +89,8 @@ class Person {
     try {
       await act();
     } catch (error) {
-      if (error instanceof ChatError) this.#error(error);
+      // The server's, or one of this page.
+      if (error.source) this.#error(error);
       else this.#note(error.message);
     }
   }
@@ -110,7 +111,7 @@ class Person {
 
   // What a person sees
 
-  #show(state, { cause, delay_ms }) {
+  #show(state, { cause, delayMs }) {
     this.element.dataset.state = state;
     this.element.dataset.connectionId = this.#chat.connectionId;
     this.#id.replaceChildren(...(this.#chat.connectionId ? [copyable(this.#chat.connectionId, "connection id")] : []));
@@ -123,12 +124,12 @@ class Person {
     this.#showPresent();
     clearInterval(this.#countdown);
     this.#state.textContent = { connecting: "connecting", ready: "connected", ended: "ended" }[state] ?? "";
-    if (state === "waiting") this.#countDown(delay_ms);
+    if (state === "waiting") this.#countDown(delayMs ?? 0);
     if (cause) this.#error(cause);
   }
 
-  #countDown(delay_ms) {
-    const until = performance.now() + delay_ms;
+  #countDown(delayMs) {
+    const until = performance.now() + delayMs;
     const tick = () => {
       const left_s = Math.max(0, until - performance.now()) / 1000;
       this.#state.textContent = `back in ${left_s.toFixed(1)} s`;
@@ -151,10 +152,10 @@ class Person {
     this.#showPresent();
   }
 
-  #resumed({ away_ms, missed, received }) {
+  #resumed({ awayMs, missed, received }) {
     Object.assign(this.element.dataset, { missed, received });
     const what = missed === 0 ? "Nothing was missed." : `${missed} ${missed === 1 ? "line" : "lines"} missed, ${received} caught up.`;
-    this.#note(`Back after ${(away_ms / 1000).toFixed(1)} s. ${what}`);
+    this.#note(`Back after ${(awayMs / 1000).toFixed(1)} s. ${what}`);
   }
 
   #showPresent() {
@@ -167,16 +168,13 @@ class Person {
     this.#append({ "data-kind": "note" }, h("i", {}, text));
   }
 
-  /** A `ChatError`, or what was said, or what the browser made up, at the end of a connection. */
-  #error(error) {
-    const { code, name, message, retry, retry_after_ms: retryAfterMs = null, spread_ms: spreadMs = 0 } = error;
-    const words = message || (code !== 1006 && codeName(code)) || "The connection is lost";
+  /** What the client says went wrong, whoever told it. */
+  #error({ code = "", name, message, retry, retryAfterMs = null, fatal }) {
     if (code === 1006 && this.#log.lastElementChild?.dataset.code === "1006") return;
-    const close = error instanceof ChatError ? null : undefined;
-    const next = retryInWords({ retry, retryAfterMs, spreadMs, close });
+    const next = retryInWords({ retry, retryAfterMs, spreadMs: 0, close: fatal ? undefined : null });
     this.#append(
       { "data-kind": "error", "data-code": code, "data-name": name, "data-retry": retry },
-      h("mark", {}, words),
+      h("mark", {}, message),
       h("small", {}, [code, name, next && `· ${next}`].filter(Boolean).join(" ")),
     );
   }

@@ -2,9 +2,14 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 import { generated, target } from "../scripts/generate.mjs";
+import { bundled, target as pageTarget } from "../scripts/page.mjs";
 
 test("src/catalogue.ts is what the catalogue has now; else: npm run generate", () => {
   assert.equal(readFileSync(target, "utf8"), generated());
+});
+
+test("web/client.js is what the sources make now; else: just generate", async () => {
+  assert.equal(readFileSync(pageTarget, "utf8"), await bundled());
 });
 
 test("examples/journey.ts has the journey as it was promised", () => {

@@ -124,6 +124,7 @@ page! {
     "/foreign.js" JS "foreign.js"
     "/board.js" JS "board.js"
     "/chat.js" JS "chat.js"
+    "/client.js" JS "client.js"
     "/dom.js" JS "dom.js"
     "/failures.js" JS "failures.js"
     "/server.js" JS "server.js"
