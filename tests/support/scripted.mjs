@@ -104,6 +104,7 @@ class ScriptedConnection {
 export async function startScripted() {
   const arrived = [];
   const waiting = [];
+  let count = 0;
   const sockets = new Set();
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     sockets.add(socket);
@@ -115,6 +116,7 @@ export async function startScripted() {
       early += bytes.toString("latin1");
       if (!early.includes("\r\n\r\n")) return;
       connection = new ScriptedConnection(socket, early);
+      count += 1;
       const waiter = waiting.shift();
       if (waiter) waiter(connection);
       else arrived.push(connection);
@@ -126,6 +128,8 @@ export async function startScripted() {
   return {
     url: `ws://127.0.0.1:${server.address().port}/ws`,
     connection: () => (arrived.length > 0 ? Promise.resolve(arrived.shift()) : new Promise((resolve) => waiting.push(resolve))),
+    /** How many have asked. */
+    count: () => count,
     stop() {
       server.close();
       for (const socket of sockets) socket.destroy();
