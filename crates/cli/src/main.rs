@@ -5,6 +5,7 @@
 
 mod check;
 mod config;
+mod connect;
 mod dev;
 mod keys;
 mod routes;
@@ -33,6 +34,8 @@ enum Command {
     /// Sign a token, or say why one is refused
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Talk to any WebSocket server, from a terminal or a pipe, and say how it ended
+    Connect(Box<connect::ConnectArgs>),
     /// Print the JSON Schema of the configuration
     Schema,
 }
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         },
         Command::Check(args) => check::check(&args),
         Command::Token(command) => token::run(&command),
+        Command::Connect(args) => connect::run(&args),
         Command::Schema => check::schema(),
     }
 }

@@ -16,13 +16,15 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rand::RngExt as _;
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use saywhy_codes::Retry;
 use saywhy_proto::Limits;
 use sha1::{Digest as _, Sha1};
 use std::fmt;
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -169,7 +171,21 @@ impl Connect {
         self
     }
 
-    /// With other certificates than those that the machine trusts.
+    /// Trusting the certificates in a file, in PEM, and no others.
+    ///
+    /// # Errors
+    /// `cannot_connect` when the file cannot be read, or holds none.
+    pub fn trusting(self, file: impl AsRef<Path>) -> Result<Self, Error> {
+        let wrong = |error| Error::cannot_connect("The certificates to trust cannot be read").because(error);
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(file).map_err(|error| wrong(error.to_string()))? {
+            let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
+            roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
+        }
+        Ok(self.tls(trusts(roots)?))
+    }
+
+    /// With a configuration of TLS of one's own.
     #[must_use]
     pub fn tls(mut self, tls: Arc<ClientConfig>) -> Self {
         self.tls = Some(tls);
@@ -199,13 +215,13 @@ impl Connect {
 
     pub(crate) async fn open_with(&self, token: Option<&str>) -> Result<Connection, Error> {
         let opened = timeout(self.within, async {
-            let socket = self.handshake(token).await?;
-            Connection::begin(socket, self.plain).await
+            let (socket, protocol) = self.handshake(token).await?;
+            Connection::begin(socket, protocol, self.plain).await
         });
-        opened.await.unwrap_or_else(|_| Err(Error::lost(format!("It was not ready within {:?}", self.within))))
+        opened.await.unwrap_or_else(|_| Err(Error::not_ready(self.within)))
     }
 
-    async fn handshake(&self, token: Option<&str>) -> Result<Socket, Error> {
+    async fn handshake(&self, token: Option<&str>) -> Result<(Socket, Option<String>), Error> {
         let at = (&*self.host, self.port);
         let tcp =
             TcpStream::connect(at).await.map_err(|error| Error::unreachable("The server cannot be reached", error))?;
@@ -222,7 +238,7 @@ impl Connect {
         self.ask(tls, token).await
     }
 
-    async fn ask<T: Duplex + 'static>(&self, io: T, token: Option<&str>) -> Result<Socket, Error> {
+    async fn ask<T: Duplex + 'static>(&self, io: T, token: Option<&str>) -> Result<(Socket, Option<String>), Error> {
         let broken = |error| Error::unreachable("The server did not answer the handshake", error);
         let key = STANDARD.encode(rand::rng().random::<[u8; 16]>());
         let request = self.request(&key, token)?;
@@ -237,11 +253,14 @@ impl Connect {
         self.is_valid(answer.headers(), &key).map_err(|wrong| {
             Error::cannot_connect(format!("The server's answer to the handshake is not valid: {wrong}"))
         })?;
+        let protocol = answer.headers().get(SEC_WEBSOCKET_PROTOCOL).and_then(|chosen| chosen.to_str().ok());
+        let protocol = protocol.map(str::to_owned);
         let upgraded = hyper::upgrade::on(&mut answer).await.map_err(broken)?;
         drop(driven);
         match upgraded.downcast::<TokioIo<T>>() {
             Ok(parts) => {
-                Ok(Socket::new(Box::new(parts.io.into_inner()), parts.read_buf.into(), Arc::clone(&self.limits)))
+                let (io, early) = (Box::new(parts.io.into_inner()), parts.read_buf.into());
+                Ok((Socket::new(io, early, Arc::clone(&self.limits)), protocol))
             }
             Err(_) => Err(Error::cannot_connect("The upgraded connection is of another kind")),
         }
@@ -334,19 +353,24 @@ async fn refused(answer: Response<Incoming>) -> Error {
         ));
     }
     let body = timeout(BODY_TIME, Limited::new(body, BODY_BYTES).collect()).await.ok().and_then(Result::ok);
-    let document = body.and_then(|body| serde_json::from_slice(&body.to_bytes()).ok());
+    let body = body.and_then(|body| String::from_utf8(body.to_bytes().into()).ok()).filter(|body| !body.is_empty());
+    let document = body.as_ref().and_then(|body| serde_json::from_str(body).ok());
     let mut said = document.map(|document| Said::read(&document, None)).unwrap_or_default();
     let after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     said.retry = said.retry.or(after.map(|s: u64| Retry::after_ms(s.saturating_mul(1_000), 0)));
-    Error::refused(head.status.as_u16(), Some(said))
+    Error::refused(head.status.as_u16(), said, body)
 }
 
 fn trusting_the_machine() -> Result<Arc<ClientConfig>, Error> {
-    let mut roots = rustls::RootCertStore::empty();
+    let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    trusts(roots)
+}
+
+fn trusts(roots: RootCertStore) -> Result<Arc<ClientConfig>, Error> {
     if roots.is_empty() {
         return Err(Error::cannot_connect(
-            "No certificates to trust were found on this machine: install ca-certificates, or name a file in SSL_CERT_FILE",
+            "No certificates to trust were found: install ca-certificates, or name a file in SSL_CERT_FILE",
         ));
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

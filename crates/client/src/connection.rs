@@ -68,6 +68,7 @@ pub enum Incoming {
 pub struct Connection {
     socket: Socket,
     ready: Ready,
+    protocol: Option<String>,
     plain: bool,
     last_id: u64,
     /// The last fatal error.
@@ -79,10 +80,10 @@ pub struct Connection {
 
 impl Connection {
     /// Waits until it is open.
-    pub(crate) async fn begin(socket: Socket, plain: bool) -> Result<Self, Error> {
+    pub(crate) async fn begin(socket: Socket, protocol: Option<String>, plain: bool) -> Result<Self, Error> {
         let (fatal, goodbye) = (None, None);
         let ready = Ready::default();
-        let mut connection = Self { socket, ready, plain, last_id: 0, fatal, goodbye, is_closing: false };
+        let mut connection = Self { socket, ready, protocol, plain, last_id: 0, fatal, goodbye, is_closing: false };
         if plain {
             connection.socket.ready();
             return Ok(connection);
@@ -110,6 +111,11 @@ impl Connection {
     /// What the server said when it was open.
     pub fn ready(&self) -> &Ready {
         &self.ready
+    }
+
+    /// The subprotocol that the server selected of those on offer.
+    pub fn protocol(&self) -> Option<&str> {
+        self.protocol.as_deref()
     }
 
     /// Asks for something, and returns the id that the [`Incoming::Answer`] will have. It leaves with the next call of

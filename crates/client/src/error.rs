@@ -29,6 +29,7 @@ struct Facts {
     request_id: Option<String>,
     close: Option<Close>,
     status: Option<u16>,
+    body: Option<String>,
     details: Map<String, Value>,
     cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
@@ -70,6 +71,7 @@ impl Error {
             request_id: None,
             close: None,
             status: None,
+            body: None,
             details: Map::new(),
             cause: None,
         }))
@@ -80,7 +82,7 @@ impl Error {
         self
     }
 
-    /// Stable, and what people search for: a name of the catalogue, or `connection_lost`, `closed`, `no_answer`,
+    /// Stable, and what people search for: a name of the catalogue, or `connection_lost`, `not_ready`, `closed`, `no_answer`,
     /// `queue_full`, `token_unavailable`, `cannot_connect`, `bad_answer`, which are this client's own.
     pub fn name(&self) -> &str {
         &self.0.name
@@ -126,6 +128,11 @@ impl Error {
         self.0.status
     }
 
+    /// The body of such an answer, where it is text: its first 64 KiB.
+    pub fn body(&self) -> Option<&str> {
+        self.0.body.as_deref()
+    }
+
     /// Public, structured, chosen by the application.
     pub fn details(&self) -> &Map<String, Value> {
         &self.0.details
@@ -145,6 +152,10 @@ impl Error {
     pub fn help(&self) -> &'static str {
         match (self.0.name.as_str(), self.row()) {
             (_, Some(row)) => row.page.what_to_do,
+            ("connection_lost", _) if self.0.cause.is_some() => {
+                "Is the server running, and can it be reached from here?"
+            }
+            ("not_ready", _) => "Is it a server of another kind? Then connect to it as a plain one",
             ("connection_lost", _) if self.0.fatal => {
                 "The network, a proxy or the server went away without a Close: the server's log has the cause, if it is there"
             }
@@ -204,8 +215,7 @@ impl Error {
     }
 
     /// The handshake was answered in HTTP.
-    pub(crate) fn refused(status: u16, said: Option<Said>) -> Self {
-        let said = said.unwrap_or_default();
+    pub(crate) fn refused(status: u16, said: Said, body: Option<String>) -> Self {
         let row = said.row().unwrap_or_else(|| Catalogue::by_http_status(status));
         let name = said.name.clone().unwrap_or_else(|| row.name.to_owned());
         let message = if said.message.is_empty() { row.message.to_owned() } else { said.message.clone() };
@@ -215,6 +225,7 @@ impl Error {
             facts.retry = said.retry.unwrap_or(row.retry);
             facts.fatal = true;
             facts.status = Some(status);
+            facts.body = body;
             facts.request_id = said.request_id.clone();
             facts.details = said.details;
         })
@@ -226,6 +237,12 @@ impl Error {
             facts.retry = Retry::Backoff;
             facts.fatal = true;
         })
+    }
+
+    /// It was not open in time.
+    pub(crate) fn not_ready(within: Duration) -> Self {
+        let words = format!("It was not ready within {within:?}");
+        Self::lost(words).with(|facts| "not_ready".clone_into(&mut facts.name))
     }
 
     /// The connection went while a request was under way.
