@@ -1,6 +1,17 @@
 // What has to compile, and what must not. Checked by `npm run check`; never run.
 
-import { connect, connectPlain, diagnose, type Message, type Position, type SaywhyError } from "../src/index.js";
+import {
+  connect,
+  connectPlain,
+  diagnose,
+  type Client,
+  type Message,
+  type Position,
+  type SaywhyError,
+  type State,
+} from "../src/index.js";
+import { useConnection, usePlainConnection } from "../src/react.js";
+import { TestServer } from "../src/testing.js";
 
 export async function requests(): Promise<void> {
   const chat = connect(new URL("wss://example.com/ws"), { WebSocket, signal: AbortSignal.timeout(1_000) });
@@ -53,4 +64,51 @@ export async function plain(): Promise<void> {
   connect("wss://example.com/ws").on("data", () => {});
   // @ts-expect-error: what to offer to a Saywhy server is this client's business
   connect("wss://example.com/ws", { protocols: "a" });
+}
+
+export async function tests(): Promise<void> {
+  const server = new TestServer({ random: () => 0.5 });
+  connect("wss://test/ws", { ...server.platform, signal: AbortSignal.timeout(1_000) });
+  connectPlain("wss://test/ws", server.platform);
+  // Code that knows no client can be given it in the place of the platform's.
+  globalThis.WebSocket = server.WebSocket;
+  new server.WebSocket("wss://test/ws", "chat").addEventListener("close", ({ code, wasClean }) => {
+    code satisfies number;
+    wasClean satisfies boolean;
+  });
+
+  const session = await server.connection();
+  session.refuse("unauthorized", { details: { reason: "token_missing" } });
+  session.refuse("room_full", { code: 4100 });
+  // @ts-expect-error: there is no such policy
+  session.refuse("unauthorized", { retry: "later" });
+  session.ready({ user: "alice" });
+
+  const join = await session.request("join");
+  join.data.room satisfies string;
+  join.ok();
+  // @ts-expect-error: a join is answered with a position, too
+  join.ok({ room: "lobby" });
+  const drawn = await session.request("draw");
+  // @ts-expect-error: it has to be looked at first
+  drawn.data.shape;
+  (await session.request()).type satisfies string;
+
+  (await session.left)?.code satisfies number | undefined;
+  await server.clock.pass(1_000);
+}
+
+export function components(): void {
+  const { client, state, ready, error, waiting, reconnect } = useConnection("wss://example.com/ws", { token: () => "t" });
+  client satisfies Client | undefined;
+  state satisfies State;
+  ready?.user satisfies string | undefined;
+  error satisfies SaywhyError | undefined;
+  waiting?.delayMs satisfies number | undefined;
+  reconnect();
+  usePlainConnection(null, { protocols: "chat" }).client?.close();
+  // @ts-expect-error: this one speaks nothing in particular
+  usePlainConnection("wss://example.com/ws").client?.request("join", { room: "lobby" });
+  // @ts-expect-error: it may not be there yet
+  client.close();
 }
