@@ -7,7 +7,7 @@ const GAP = 8;
 const TITLE = 26;
 const SPACE = 18;
 
-const STYLE = `
+export const STYLE = `
   text { font: 13px system-ui, sans-serif; fill: #1f2328; }
   .title { font-weight: 600; }
   .quiet { fill: #59636e; }
@@ -22,7 +22,7 @@ const STYLE = `
     .spread { stroke: #9198a1; }
   }`;
 
-const escaped = (text) => text.replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
+export const escaped = (text) => text.replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
 
 /** `panels`: `{ title, quantity, bars: [{ label, value, min, max, shown, isOurs }] }`; less is better in all of them. */
 export function plot(panels) {
