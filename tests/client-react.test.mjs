@@ -21,6 +21,9 @@ const EXPECTED = {
     none: { client: true, state: "closed", error: true }, closesThen: [LEFT, LEFT],
   },
   "other options change nothing but the token": { connections: 1, asked: ["first", "second"] },
+  "hidden, it is closed; shown, there is another": {
+    connections: 1, closes: [LEFT], state: "ready", user: "eve", isThere: true, closesThen: [LEFT, HERE],
+  },
   "what happens is seen": {
     facts: [
       ["connecting", null, null, null],
@@ -58,7 +61,7 @@ async function script() {
 }
 
 for (const browser of browsers) {
-  describe(browser.name, { timeout: 60_000 }, () => {
+  describe(browser.name, { timeout: 180_000 }, () => {
     const held = browserFor(browser, { before, after });
     let content;
     before(async () => (content = await script()));

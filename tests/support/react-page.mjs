@@ -1,5 +1,5 @@
 // What runs in the page of tests/client-react.test.mjs: real React, in its development build, and the hooks.
-import { Component, StrictMode, act, createElement, useEffect, useState } from "react";
+import { Activity, Component, StrictMode, act, createElement, useEffect, useState } from "react";
 import { createRoot, hydrateRoot } from "react-dom/client";
 import { renderToString } from "react-dom/server";
 import { connect } from "@saywhy/client";
@@ -23,7 +23,7 @@ function useNaive(url, options) {
 }
 
 /** Mounts a component that uses `hook`; `renderings` has what it was given, each time. */
-async function mount({ hook = useConnection, url = "wss://test/one", options, strict = true, markup } = {}) {
+async function mount({ hook = useConnection, url = "wss://test/one", options, markup } = {}) {
   const server = new TestServer();
   const renderings = [];
   let caught;
@@ -42,9 +42,9 @@ async function mount({ hook = useConnection, url = "wss://test/one", options, st
       return this.state.failed ? null : this.props.children;
     }
   }
-  const tree = (props) => {
-    const chat = createElement(Boundary, null, createElement(Chat, props));
-    return strict ? createElement(StrictMode, null, chat) : chat;
+  const tree = ({ mode = "visible", ...props }) => {
+    const chat = createElement(Boundary, null, createElement(Activity, { mode }, createElement(Chat, props)));
+    return createElement(StrictMode, null, chat);
   };
   const place = document.body.appendChild(document.createElement("div"));
   let root;
@@ -135,6 +135,21 @@ globalThis.scenarios = {
     page.server.connections[0].authExpiring();
     await page.pass();
     return { connections: page.server.connections.length, asked };
+  },
+
+  async "hidden, it is closed; shown, there is another"() {
+    const page = await mount();
+    page.server.connections[0].ready();
+    await page.pass();
+    await page.render({ mode: "hidden" });
+    await page.pass(60_000);
+    const facts = { connections: page.server.connections.length, closes: await closesOf(page.server) };
+    await page.render({ mode: "visible" });
+    await page.pass();
+    page.server.connections[1].ready({ user: "eve" });
+    await page.pass();
+    const { state, ready, client } = page.last;
+    return { ...facts, state, user: ready.user, isThere: client !== undefined, closesThen: await closesOf(page.server) };
   },
 
   async "what happens is seen"() {

@@ -95,7 +95,6 @@ class Held<C extends Living<R>, R> {
   readonly subscribe = (look: () => void): (() => void) => {
     if (!this.#client) this.#begin();
     this.#lookers.add(look);
-    look();
     return () => {
       this.#lookers.delete(look);
       // Strict mode takes every component away once, and brings it back at once: that is no reason to hang up.

@@ -1,12 +1,12 @@
 // @saywhy/client/testing: a server, a network, a page and a clock for the tests of those who use the client.
 
 import type { Clock, Network, Page, WebSocketConstructor } from "./platform.js";
+import type { Cable } from "./testing/cable.js";
 import { FakeClock } from "./testing/clock.js";
 import { TestConnection } from "./testing/connection.js";
 import { TestRooms } from "./testing/rooms.js";
 import { TestSocket } from "./testing/socket.js";
 import { FakeNetwork, FakePage } from "./testing/surroundings.js";
-import type { Cable } from "./testing/cable.js";
 import type { Position } from "./wire.js";
 
 /** A server in the same process, at every address. */

@@ -258,6 +258,31 @@ test("a WebSocket by itself, as code without a client uses it", async () => {
   assert.deepEqual([order.slice(2), socket.bufferedAmount], [["b"], 0]);
 });
 
+test("a server that does not answer a Close has a minute, and 2 s to end the connection after its own", async () => {
+  const unanswered = (socket, session) => {
+    session.freeze();
+    socket.close(4000);
+  };
+  const unended = (_, session) => {
+    session.close(4001);
+    session.freeze();
+  };
+  for (const [act, waitMs, code] of [[unanswered, 60_000, 1006], [unended, 2_000, 4001]]) {
+    const server = new TestServer();
+    const socket = new server.WebSocket("wss://test/ws");
+    const closed = new Promise((resolve) => (socket.onclose = resolve));
+    const session = await server.connection();
+    session.accept();
+    await settled();
+    act(socket, session);
+    await server.clock.pass(waitMs - 1);
+    assert.equal(socket.readyState, socket.CLOSING);
+    await server.clock.pass(1);
+    assert.equal((await closed).code, code);
+    assert.ok(server.clock.isIdle);
+  }
+});
+
 test("time passes in order, with all that comes of it, and never by itself", async () => {
   const clock = new FakeClock();
   const order = [];

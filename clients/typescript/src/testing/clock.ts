@@ -6,9 +6,14 @@ import { settled } from "./tasks.js";
 /** So many timers in one call of `pass` can only be one that sets itself again and again. */
 const MOST_TIMERS = 10_000;
 
+interface Timer {
+  readonly at: number;
+  readonly act: () => void;
+}
+
 export class FakeClock implements Clock {
   #now = 0;
-  readonly #timers = new Set<{ readonly at: number; readonly act: () => void }>();
+  readonly #timers = new Set<Timer>();
 
   readonly now = (): number => this.#now;
 
@@ -41,10 +46,9 @@ export class FakeClock implements Clock {
   }
 
   /** Of two that are due at the same time, the one that was set first. */
-  #next() {
-    return [...this.#timers].reduce<{ readonly at: number; readonly act: () => void } | undefined>(
-      (first, timer) => (first && first.at <= timer.at ? first : timer),
-      undefined,
-    );
+  #next(): Timer | undefined {
+    let first: Timer | undefined;
+    for (const timer of this.#timers) if (!first || timer.at < first.at) first = timer;
+    return first;
   }
 }

@@ -4,11 +4,12 @@ import { ROWS, type CatalogueName } from "../catalogue.js";
 import type { Requests } from "../client.js";
 import type { Retry } from "../retry.js";
 import { isFields, type AnswerTo, type Message, type Position, type Ready } from "../wire.js";
+import type { Cable, Data, FromPage } from "./cable.js";
 import type { TestRooms } from "./rooms.js";
-import type { Data, FromPage, Cable } from "./cable.js";
 
 /** RFC 6455 §5.5: what fits into a Close, besides the code. */
 const REASON_BYTES = 123;
+const BEARER = "saywhy.bearer.";
 const READY: Ready = {
   connectionId: undefined,
   user: "alice",
@@ -46,9 +47,7 @@ export interface TestRequest<T extends string = string> {
   readonly id: string | undefined;
   readonly type: T;
   readonly data: DataOf<T>;
-  /**
-   * Answers as the server would: what follows a `join`, the message that a `send` makes. With `data`, only that is said.
-   */
+  /** Answers as rooms do: with what was missed after a `join`, the message that a `send` makes. With `data`, just that. */
   ok(data?: AnswerTo<T>): void;
   /** Answers with an error that ends nothing. */
   error(name: RowName, words?: Words): void;
@@ -91,8 +90,7 @@ export class TestConnection {
     this.id = id;
     this.url = url;
     this.protocols = protocols;
-    const bearer = "saywhy.bearer.";
-    this.token = protocols.find((one) => one.startsWith(bearer))?.slice(bearer.length);
+    this.token = protocols.find((one) => one.startsWith(BEARER))?.slice(BEARER.length);
     this.left = new Promise((resolve) => (this.#resolveLeft = resolve));
     this.#cable = cable;
     cable.server = (said) => this.#hear(said);
@@ -109,7 +107,7 @@ export class TestConnection {
    * Answers with 101, by default selecting the first subprotocol that is no token. With none, where some were offered, a
    * browser fails the connection by itself.
    */
-  accept({ protocol = this.protocols.find((one) => !one.startsWith("saywhy.bearer.")) ?? "" }: { readonly protocol?: string } = {}): void {
+  accept({ protocol = this.protocols.find((one) => !one.startsWith(BEARER)) ?? "" }: { readonly protocol?: string } = {}): void {
     this.#mustBe(this.#state === "asked", "it has had its answer already");
     this.#state = "accepted";
     this.#protocol = protocol;

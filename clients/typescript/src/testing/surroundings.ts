@@ -10,7 +10,7 @@ export class FakeNetwork implements Network {
 
   readonly onOnline = (act: () => void): (() => void) => listen(this.#listeners, act);
 
-  /** No attempt gets through from now on. Connections that there are notice nothing by themselves: `freeze()` or `drop()` them. */
+  /** No attempt gets through from now on. Open connections notice nothing by themselves: `freeze()` or `drop()` them. */
   goOffline(): void {
     this.#isOnline = false;
   }
