@@ -7,6 +7,8 @@
 import { connect } from "../../../clients/typescript/dist/index.js";
 
 const DEADLINE_MS = 30_000;
+/** No heartbeat while a scenario is played. */
+const PATIENT = "[limits]\nheartbeat_ms = 3600000\n";
 
 export const SCENARIOS = {
   "a refusal is final, and says why and by which id": {
@@ -164,12 +166,13 @@ export const SCENARIOS = {
 
   "a page that nobody sees comes back when somebody looks": {
     only: ["chromium"],
+    server: { config: PATIENT },
     async play({ connect, host, mint, heard, tab }) {
-      // A minute is 600 ms here.
-      const chat = connect("/ws", { token: () => mint("alice"), clock: faster(100) });
+      const clock = skippable();
+      const chat = connect("/ws", { token: () => mint("alice"), clock });
       const { connectionId } = await chat.ready();
       await tab("hide");
-      await passed(700);
+      clock.skip(61_000);
       const waiting = heard(chat, "waiting");
       await host("restart", { connection_id: connectionId, retry_after_ms: 1, spread_ms: 0 });
       const { cause, delayMs } = await waiting;
@@ -184,13 +187,14 @@ export const SCENARIOS = {
   "a page that was stopped finds out, as soon as it goes on, whether the server is there": {
     only: ["chromium"],
     // Silence alone would take longer than there is time.
-    server: { config: "[limits]\nheartbeat_ms = 3600000\n" },
+    server: { config: PATIENT },
     async play({ connect, host, mint, heard, tab }) {
-      const chat = connect("/ws", { token: () => mint("alice"), clock: faster(10), random: () => 0.1 });
+      const clock = skippable();
+      const chat = connect("/ws", { token: () => mint("alice"), clock, random: () => 0.1 });
       await chat.ready();
       await tab("hide");
       await host("freeze");
-      await passed(600);
+      clock.skip(10_000);
       const waiting = heard(chat, "waiting");
       await tab("nap");
       const { cause } = await waiting;
@@ -361,14 +365,18 @@ async function bodies(chat, count) {
   return all;
 }
 
-/** A clock that goes so many times faster than the real one. */
-const faster = (times) => ({
-  now: () => performance.now() * times,
-  after(ms, act) {
-    const timer = setTimeout(act, ms / times);
-    return () => clearTimeout(timer);
-  },
-});
+/** The real clock, but for what it is told to skip, as one does that was asleep. */
+function skippable() {
+  let skippedMs = 0;
+  return {
+    now: () => performance.now() + skippedMs,
+    after(ms, act) {
+      const timer = setTimeout(act, ms);
+      return () => clearTimeout(timer);
+    },
+    skip: (ms) => void (skippedMs += ms),
+  };
+}
 
 const passed = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const never = (value) => {
