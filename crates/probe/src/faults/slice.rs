@@ -1,0 +1,19 @@
+//! Frames that arrive in crumbs.
+
+use super::PACE;
+use crate::fault::{Args, Complaint, Entry, Example, Fault, Make, Pace, Seen, To, make};
+
+pub(super) const ENTRY: Entry = Entry {
+    name: "slice",
+    value: "=BYTES",
+    about: "each write has at most so many bytes, and there is one in a millisecond",
+    to: To::Both,
+    parameters: PACE,
+    examples: &[Example { fault: "slice=1", seen: Seen::by_all("1 2 3, 1000 bye") }],
+    read,
+};
+
+fn read(args: &mut Args) -> Result<Make, Complaint> {
+    let bytes = args.value_as(|text| text.parse().ok().filter(|bytes| *bytes > 0))?;
+    Ok(make(move || Fault::Pace(Pace::Slice(bytes))))
+}

@@ -1,0 +1,21 @@
+//! A Close with 5000.
+
+use crate::probe::{Outcome, Scenario, Try};
+use crate::probe::judge;
+use crate::probe::peer::code;
+use saywhy_codes::CloseCode;
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    id: "closing/code-5000",
+    title: "a Close with 5000",
+    expects: "Close 1002",
+    why: "There are no codes from 5000 on.",
+    source: "RFC 6455 §5.5.1 and §7.4",
+    fix: "Judge the payload of a Close like any other.",
+    run: |t| Box::pin(run(t)),
+};
+
+async fn run(t: &Try<'_>) -> Outcome {
+    let ended = t.after(|peer| peer.close(&code(5_000, b""))).await?;
+    Ok(judge::violated(&ended, &[CloseCode::PROTOCOL_ERROR.as_u16()]))
+}

@@ -1,0 +1,20 @@
+//! A control opcode that there is not.
+
+use crate::probe::{Outcome, Scenario, Try};
+use crate::probe::judge;
+use saywhy_codes::CloseCode;
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    id: "messages/control-opcode",
+    title: "a control opcode that there is not",
+    expects: "Close 1002",
+    why: "What it means is not known.",
+    source: "RFC 6455 §5.2",
+    fix: "Fail the connection.",
+    run: |t| Box::pin(run(t)),
+};
+
+async fn run(t: &Try<'_>) -> Outcome {
+    let ended = t.after(|peer| peer.frame(0x80 | 0xB, b"")).await?;
+    Ok(judge::violated(&ended, &[CloseCode::PROTOCOL_ERROR.as_u16()]))
+}
