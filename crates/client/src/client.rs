@@ -22,8 +22,9 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// Requests that wait or are under way, at most.
@@ -151,7 +152,8 @@ impl Events {
 /// A connection that comes back. Cheap to clone; with the last one dropped it is closed with 1000.
 #[derive(Clone)]
 pub struct Client {
-    requests: mpsc::Sender<Request>,
+    requests: mpsc::UnboundedSender<Request>,
+    places: Places,
     leave: watch::Sender<Option<(u16, String)>>,
     seen: watch::Receiver<Seen>,
 }
@@ -163,6 +165,46 @@ struct Seen {
     ended: Option<Error>,
 }
 
+/// Places for requests, in number and in bytes: taken when one is made, given back when it is settled or given up.
+#[derive(Clone)]
+struct Places {
+    requests: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
+}
+
+/// A request's place. Whoever asked holds it too: to give up is to give it back.
+type Place = Arc<Mutex<Option<[OwnedSemaphorePermit; 2]>>>;
+
+impl Places {
+    fn new() -> Self {
+        let places = |most| Arc::new(Semaphore::new(most));
+        Self { requests: places(MOST_REQUESTS), bytes: places(MOST_REQUEST_BYTES) }
+    }
+
+    fn take(&self, bytes: usize) -> Option<Place> {
+        let request = Arc::clone(&self.requests).try_acquire_owned().ok()?;
+        let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()?;
+        Some(Arc::new(Mutex::new(Some([request, bytes]))))
+    }
+}
+
+fn give_back(place: &Place) {
+    drop(place.lock().unwrap_or_else(PoisonError::into_inner).take());
+}
+
+/// The answer to a request, for whoever asked.
+struct Answer {
+    answer: oneshot::Receiver<Result<Value, Error>>,
+    /// Of a request that is not sent once nobody waits for it.
+    place: Option<Place>,
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.place.iter().for_each(give_back);
+    }
+}
+
 struct Request {
     kind: String,
     /// JSON.
@@ -171,9 +213,15 @@ struct Request {
     since: Option<Position>,
     reply: oneshot::Sender<Result<Value, Error>>,
     sent_at: Option<Instant>,
+    place: Place,
 }
 
 impl Request {
+    fn settle(self, answer: Result<Value, Error>) {
+        give_back(&self.place);
+        let _ = self.reply.send(answer);
+    }
+
     /// Whether it does no harm to send it a second time.
     fn may_repeat(&self) -> bool {
         match &*self.kind {
@@ -192,7 +240,8 @@ impl Request {
 impl Client {
     /// Connects, and comes back as often and as soon as the server permits. On the runtime that it is called on.
     pub fn start(connect: Connect) -> (Self, Events) {
-        let (requests, asked_for) = mpsc::channel(MOST_REQUESTS);
+        // Bounded by the places that there are.
+        let (requests, asked_for) = mpsc::unbounded_channel();
         let (events, read) = mpsc::channel(EVENTS);
         let (leave, left) = watch::channel(None);
         let (shown, seen) = watch::channel(Seen { state: State::Connecting, ready: None, ended: None });
@@ -202,11 +251,11 @@ impl Client {
             retry: RetryMachine::default(),
             epoch: Instant::now(),
             rooms: Rooms::default(),
+            own: VecDeque::new(),
             coming_back: 0,
             later: Vec::new(),
             waiting: VecDeque::new(),
             asked: HashMap::new(),
-            bytes: 0,
             requests: asked_for,
             events,
             left,
@@ -214,7 +263,7 @@ impl Client {
             renewing: None,
         };
         tokio::spawn(task.run());
-        (Self { requests, leave, seen }, Events(read))
+        (Self { requests, places: Places::new(), leave, seen }, Events(read))
     }
 
     /// Where it is.
@@ -247,7 +296,8 @@ impl Client {
     /// The server's, of which those that are not fatal leave the connection as it is; `connection_lost` when nobody knows
     /// whether it was done; `no_answer`, `queue_full`, `message_too_big`, `bad_request` on data that is not JSON.
     pub async fn request(&self, kind: &str, data: &(impl Serialize + ?Sized)) -> Result<Value, Error> {
-        let answer = timeout(REQUEST, self.submit(kind, data)?).await;
+        let mut asked = self.submit(kind, data)?;
+        let answer = timeout(REQUEST, &mut asked.answer).await;
         answer.map_err(|_| Error::no_answer(REQUEST.as_millis()))?.unwrap_or_else(|_| Err(self.why_over()))
     }
 
@@ -262,11 +312,7 @@ impl Client {
         Ok(Sending { answer, seen: self.seen.clone() })
     }
 
-    fn submit(
-        &self,
-        kind: &str,
-        data: &(impl Serialize + ?Sized),
-    ) -> Result<oneshot::Receiver<Result<Value, Error>>, Error> {
+    fn submit(&self, kind: &str, data: &(impl Serialize + ?Sized)) -> Result<Answer, Error> {
         let mut data = serde_json::to_value(data).map_err(Error::not_json)?;
         let field = |name: &str| data.get(name).cloned();
         let room = field("room").and_then(|room| room.as_str().map(str::to_owned));
@@ -276,12 +322,16 @@ impl Client {
         {
             fields.entry("idempotency_key").or_insert_with(|| format!("{:032x}", rand::rng().random::<u128>()).into());
         }
+        let (kind, data) = (kind.to_owned(), data.to_string());
+        if self.requests.is_closed() {
+            return Err(self.why_over());
+        }
+        let place = self.places.take(kind.len() + data.len()).ok_or_else(Error::queue_full)?;
         let (reply, answer) = oneshot::channel();
-        let request = Request { kind: kind.to_owned(), data: data.to_string(), room, since, reply, sent_at: None };
-        self.requests.try_send(request).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(_) => Error::queue_full(),
-            mpsc::error::TrySendError::Closed(_) => self.why_over(),
-        })?;
+        // Whether one is in a room has to be known, also when nobody waits to hear it.
+        let answer = Answer { answer, place: (kind != "join").then(|| Arc::clone(&place)) };
+        let request = Request { kind, data, room, since, reply, sent_at: None, place };
+        self.requests.send(request).map_err(|_| self.why_over())?;
         Ok(answer)
     }
 
@@ -306,9 +356,8 @@ impl Client {
 }
 
 /// A message on its way to a room. Dropped before it was sent, it is not sent.
-#[derive(Debug)]
 pub struct Sending {
-    answer: oneshot::Receiver<Result<Value, Error>>,
+    answer: Answer,
     seen: watch::Receiver<Seen>,
 }
 
@@ -317,9 +366,15 @@ impl Sending {
     ///
     /// # Errors
     /// The server's, or how the client was closed before.
-    pub async fn position(self) -> Result<Position, Error> {
-        let data = self.answer.await.unwrap_or_else(|_| Err(why_over(&self.seen)))?;
+    pub async fn position(mut self) -> Result<Position, Error> {
+        let data = (&mut self.answer.answer).await.unwrap_or_else(|_| Err(why_over(&self.seen)))?;
         wire::position(&data).ok_or_else(|| Error::bad_answer("send"))
+    }
+}
+
+impl fmt::Debug for Sending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sending").finish_non_exhaustive()
     }
 }
 
@@ -353,15 +408,15 @@ struct Task {
     retry: RetryMachine,
     epoch: Instant,
     rooms: Rooms,
+    /// Requests of ours: ahead of what waits, as fast as the server permits, and never sent twice.
+    own: VecDeque<(&'static str, Value, Asked)>,
     /// Rooms that were not answered for yet: until then nobody's requests go out.
     coming_back: usize,
     /// Joins to be tried again.
     later: Vec<(Instant, String)>,
     waiting: VecDeque<Request>,
     asked: HashMap<String, Asked>,
-    /// Of all requests.
-    bytes: usize,
-    requests: mpsc::Receiver<Request>,
+    requests: mpsc::UnboundedReceiver<Request>,
     events: mpsc::Sender<Event>,
     left: watch::Receiver<Option<(u16, String)>>,
     shown: watch::Sender<Seen>,
@@ -405,7 +460,7 @@ impl Task {
             Asked::Rejoin { .. } | Asked::Renewal => None,
         });
         for request in asked.chain(self.waiting.drain(..)) {
-            let _ = request.reply.send(Err(error.clone()));
+            request.settle(Err(error.clone()));
         }
         self.shown.send_modify(|seen| *seen = Seen { state: State::Closed, ready: None, ended: Some(error) });
     }
@@ -423,7 +478,7 @@ impl Task {
                 Ok(connection) => self.live(connection).await,
                 Err(error) => error,
             };
-            if self.left.borrow().is_some() || self.left.has_changed().is_err() || error.name() == "cannot_connect" {
+            if self.left.borrow().is_some() || self.left.has_changed().is_err() || error.is_final() {
                 return error;
             }
             if let Err(error) = self.until_the_next(error).await {
@@ -524,33 +579,35 @@ impl Task {
         let rooms = self.rooms.granted();
         self.coming_back = rooms.len();
         for room in rooms {
-            self.rejoin(&mut connection, room, true);
+            self.rejoin(room, true);
         }
         let error = loop {
             let pause = self.flush(&mut connection, &mut pace);
             let later = self.later.iter().map(|(at, _)| *at).min();
             let behind = self.rooms.behind();
             tokio::select! {
-                incoming = connection.next() => match incoming {
-                    Ok(incoming) => self.heard(&mut connection, incoming).await,
+                incoming = connection.next_or_drained(BACKLOG_BYTES) => match incoming {
+                    Ok(Some(incoming)) => self.heard(incoming).await,
+                    // There is space for more.
+                    Ok(None) => {}
                     Err(error) => break error,
                 },
                 request = self.requests.recv() => match request {
-                    Some(request) => self.accept(request),
+                    Some(request) => self.waiting.push_back(request),
                     None => break self.leave(&mut connection).await,
                 },
                 () = left(&mut self.left) => break self.leave(&mut connection).await,
                 () = at(pause.map(|pause| Instant::now() + pause)) => {}
-                () = at(later) => self.try_again(&mut connection),
+                () = at(later) => self.try_again(),
                 () = half_empty(&self.events), if !behind.is_empty() => {
                     for room in behind {
-                        self.rejoin(&mut connection, room, false);
+                        self.rejoin(room, false);
                     }
                 }
                 token = renewed(&mut self.renewing) => {
                     self.renewing = None;
                     match token {
-                        Ok(token) => self.renew(&mut connection, token),
+                        Ok(token) => self.renew(token),
                         Err(error) => self.tell(Event::Error(error)).await,
                     }
                 }
@@ -570,86 +627,78 @@ impl Task {
 
     /// Sends what waits, as fast as the server permits; returns how long it has to wait, if it has to.
     fn flush(&mut self, connection: &mut Connection, pace: &mut Pace) -> Option<Duration> {
-        while self.coming_back == 0 && !connection.is_ending() && connection.backlog() < BACKLOG_BYTES {
-            let request = self.waiting.front()?;
+        self.waiting.retain(|request| !request.is_forgotten());
+        while !connection.is_ending() && connection.backlog() < BACKLOG_BYTES {
+            if self.own.is_empty() && (self.coming_back > 0 || self.waiting.is_empty()) {
+                return None;
+            }
             let pause = pace.pause(connection.now());
-            if !pause.is_zero() && !request.is_forgotten() {
+            if !pause.is_zero() {
                 return Some(pause);
             }
-            let mut request = self.waiting.pop_front()?;
-            if request.is_forgotten() {
-                self.bytes -= request.data.len();
-                continue;
+            if let Some((kind, data, asked)) = self.own.pop_front() {
+                let id = connection.next_id();
+                // Where it is too late, the connection says so by itself.
+                if connection.send_text(&wire::request(kind, &data.to_string(), Some(&id))).is_ok() {
+                    pace.sent();
+                    self.asked.insert(id, asked);
+                }
+            } else if let Some(request) = self.waiting.pop_front() {
+                self.send(request, connection, pace);
             }
-            let id = connection.next_id();
-            if let Err(error) = connection.send_text(&wire::request(&request.kind, &request.data, Some(&id))) {
-                self.bytes -= request.data.len();
-                let _ = request.reply.send(Err(error));
-                continue;
-            }
-            pace.sent();
-            request.sent_at.get_or_insert_with(Instant::now);
-            match (&*request.kind, &request.room) {
-                ("join", Some(room)) => self.rooms.joining(room, request.since.clone()),
-                ("leave", Some(room)) => self.rooms.left(room),
-                _ => {}
-            }
-            self.asked.insert(id, Asked::Somebody(request));
         }
         None
     }
 
-    fn accept(&mut self, request: Request) {
-        let bytes = self.bytes + request.data.len();
-        if self.waiting.len() + self.asked.len() >= MOST_REQUESTS || bytes > MOST_REQUEST_BYTES {
-            let _ = request.reply.send(Err(Error::queue_full()));
-            return;
-        }
-        self.bytes = bytes;
-        self.waiting.push_back(request);
-    }
-
-    /// A request of our own: ahead of what waits, and never sent twice.
-    fn ask(&mut self, connection: &mut Connection, kind: &str, data: &Value, asked: Asked) {
+    fn send(&mut self, mut request: Request, connection: &mut Connection, pace: &mut Pace) {
         let id = connection.next_id();
-        // Where it is too late, the connection says so by itself.
-        if connection.send_text(&wire::request(kind, &data.to_string(), Some(&id))).is_ok() {
-            self.asked.insert(id, asked);
+        if let Err(error) = connection.send_text(&wire::request(&request.kind, &request.data, Some(&id))) {
+            // Too late for this connection is not too late for the next.
+            return if connection.is_ending() { self.waiting.push_front(request) } else { request.settle(Err(error)) };
         }
+        pace.sent();
+        request.sent_at.get_or_insert_with(Instant::now);
+        match (&*request.kind, &request.room) {
+            ("join", Some(room)) => self.rooms.joining(room, request.since.clone()),
+            ("leave", Some(room)) => self.rooms.left(room),
+            _ => {}
+        }
+        self.asked.insert(id, Asked::Somebody(request));
     }
 
-    fn rejoin(&mut self, connection: &mut Connection, room: String, is_news: bool) {
+    fn rejoin(&mut self, room: String, is_news: bool) {
         let since = self.rooms.rejoining(&room);
         let data = match since {
             Some(since) => json!({ "room": room, "since": since }),
             None => json!({ "room": room }),
         };
-        self.ask(connection, "join", &data, Asked::Rejoin { room, is_news });
+        self.own.push_back(("join", data, Asked::Rejoin { room, is_news }));
     }
 
-    fn try_again(&mut self, connection: &mut Connection) {
+    fn try_again(&mut self) {
         let now = Instant::now();
         let due: Vec<_> = self.later.extract_if(.., |(at, _)| *at <= now).collect();
         for (_, room) in due {
             if self.rooms.is_in(&room) {
-                self.rejoin(connection, room, true);
+                self.coming_back += 1;
+                self.rejoin(room, true);
             }
         }
     }
 
-    fn renew(&mut self, connection: &mut Connection, token: String) {
-        self.ask(connection, "authenticate", &json!({ "token": token }), Asked::Renewal);
+    fn renew(&mut self, token: String) {
+        self.own.push_back(("authenticate", json!({ "token": token }), Asked::Renewal));
         self.token = Some(token);
     }
 
-    async fn heard(&mut self, connection: &mut Connection, incoming: Incoming) {
+    async fn heard(&mut self, incoming: Incoming) {
         let event = match incoming {
-            Incoming::Answer { id, answer } => return self.answered(connection, &id, answer).await,
+            Incoming::Answer { id, answer } => return self.answered(&id, answer).await,
             Incoming::Message(message) => {
                 let has_space = self.events.is_closed() || self.events.capacity() > NOT_FOR_ROOMS;
                 match self.rooms.hear(message, has_space) {
                     Heard::Nothing => return,
-                    Heard::Rejoin(room) => return self.rejoin(connection, room, false),
+                    Heard::Rejoin(room) => return self.rejoin(room, false),
                     Heard::Take(message) => Event::Message(message),
                     Heard::TakeAfterLoss(message) => {
                         let (room, error) = (message.room.clone(), Error::history_lost());
@@ -684,14 +733,13 @@ impl Task {
         self.tell(event).await;
     }
 
-    async fn answered(&mut self, connection: &mut Connection, id: &str, answer: Result<Value, Error>) {
+    async fn answered(&mut self, id: &str, answer: Result<Value, Error>) {
         match self.asked.remove(id) {
             Some(Asked::Somebody(request)) => {
-                self.bytes -= request.data.len();
                 let answer = self.noted(&request, answer);
-                let _ = request.reply.send(answer);
+                request.settle(answer);
             }
-            Some(Asked::Rejoin { room, is_news }) => self.back(connection, room, is_news, answer).await,
+            Some(Asked::Rejoin { room, is_news }) => self.back(room, is_news, answer).await,
             Some(Asked::Renewal) => match answer {
                 // A fatal one is told with how the connection ended.
                 Err(error) if !error.is_fatal() => self.tell(Event::Error(error)).await,
@@ -715,7 +763,7 @@ impl Task {
     }
 
     /// What became of coming back to a room.
-    async fn back(&mut self, connection: &mut Connection, room: String, is_news: bool, answer: Result<Value, Error>) {
+    async fn back(&mut self, room: String, is_news: bool, answer: Result<Value, Error>) {
         let event = match answer {
             Ok(data) => match wire::position(&data) {
                 Some(position) => {
@@ -728,7 +776,7 @@ impl Task {
             },
             Err(error) if error.name() == "history_lost" && self.rooms.forget_position(&room) => {
                 self.tell(lost(room.clone(), error)).await;
-                return self.rejoin(connection, room, is_news);
+                return self.rejoin(room, is_news);
             }
             Err(error) => match error.retry() {
                 Retry::Never | Retry::Reauthenticate => Some(self.lose(room, error)),
@@ -755,6 +803,7 @@ impl Task {
     fn rewind(&mut self) {
         (self.coming_back, self.renewing) = (0, None);
         self.later.clear();
+        self.own.clear();
         let mut again: Vec<_> = self.asked.drain().collect();
         // In the order in which they were sent: ids are numbers.
         again.sort_by_key(|(id, _)| std::cmp::Reverse(id.parse::<u64>().unwrap_or_default()));
@@ -764,13 +813,12 @@ impl Task {
                 self.waiting.push_front(request);
                 continue;
             }
-            self.bytes -= request.data.len();
             // With the connection gone, one has left.
             let answer = match (&*request.kind, &request.room) {
                 ("leave", Some(room)) => Ok(json!({ "room": room })),
                 _ => Err(Error::unanswered()),
             };
-            let _ = request.reply.send(answer);
+            request.settle(answer);
         }
     }
 }

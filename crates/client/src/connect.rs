@@ -29,7 +29,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
 /// RFC 6455 §1.3.
@@ -214,11 +214,10 @@ impl Connect {
     }
 
     pub(crate) async fn open_with(&self, token: Option<&str>) -> Result<Connection, Error> {
-        let opened = timeout(self.within, async {
-            let (socket, protocol) = self.handshake(token).await?;
-            Connection::begin(socket, protocol, self.plain).await
-        });
-        opened.await.unwrap_or_else(|_| Err(Error::not_ready(self.within)))
+        let by = Instant::now() + self.within;
+        let handshake = timeout_at(by, self.handshake(token)).await;
+        let (socket, protocol) = handshake.unwrap_or_else(|_| Err(Error::not_ready(self.within)))?;
+        Connection::begin(socket, protocol, self.plain, (by, self.within)).await
     }
 
     async fn handshake(&self, token: Option<&str>) -> Result<(Socket, Option<String>), Error> {
@@ -251,7 +250,8 @@ impl Connect {
             return Err(refused(answer).await);
         }
         self.is_valid(answer.headers(), &key).map_err(|wrong| {
-            Error::cannot_connect(format!("The server's answer to the handshake is not valid: {wrong}"))
+            let status = StatusCode::SWITCHING_PROTOCOLS.as_u16();
+            Error::not_a_websocket(status, format!("The server's answer to the handshake is not valid: {wrong}"))
         })?;
         let protocol = answer.headers().get(SEC_WEBSOCKET_PROTOCOL).and_then(|chosen| chosen.to_str().ok());
         let protocol = protocol.map(str::to_owned);
@@ -346,11 +346,11 @@ async fn refused(answer: Response<Incoming>) -> Error {
     let (head, body) = answer.into_parts();
     if !(head.status.is_client_error() || head.status.is_server_error()) {
         let to = head.headers.get(LOCATION).and_then(|to| to.to_str().ok());
-        let to = to.map(|to| format!(", and points to {to}")).unwrap_or_default();
+        // A query comes along, and may hold a token.
+        let to = to.and_then(|to| to.split(['?', '#']).next()).map(|to| format!(", and points to {to}"));
         let status = head.status.as_u16();
-        return Error::cannot_connect(format!(
-            "The server answers the handshake with {status}{to}: is the path right?"
-        ));
+        let words = format!("The server answers with {status}{}: is the path right?", to.unwrap_or_default());
+        return Error::not_a_websocket(status, words);
     }
     let body = timeout(BODY_TIME, Limited::new(body, BODY_BYTES).collect()).await.ok().and_then(Result::ok);
     let body = body.and_then(|body| String::from_utf8(body.to_bytes().into()).ok()).filter(|body| !body.is_empty());

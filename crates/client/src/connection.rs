@@ -9,6 +9,10 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// From a fatal error to the end of the connection. The server's own deadline is 3 s.
+const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// What comes from the server.
 #[derive(Clone, Debug)]
@@ -76,32 +80,41 @@ pub struct Connection {
     /// The last goodbye.
     goodbye: Option<Said>,
     is_closing: bool,
+    /// When a Close has to follow the last word.
+    over_by: Option<Instant>,
 }
 
 impl Connection {
     /// Waits until it is open.
-    pub(crate) async fn begin(socket: Socket, protocol: Option<String>, plain: bool) -> Result<Self, Error> {
+    pub(crate) async fn begin(
+        socket: Socket,
+        protocol: Option<String>,
+        plain: bool,
+        (by, within): (Instant, Duration),
+    ) -> Result<Self, Error> {
         let (fatal, goodbye) = (None, None);
         let ready = Ready::default();
-        let mut connection = Self { socket, ready, protocol, plain, last_id: 0, fatal, goodbye, is_closing: false };
+        let mut connection =
+            Self { socket, ready, protocol, plain, last_id: 0, fatal, goodbye, is_closing: false, over_by: None };
         if plain {
             connection.socket.ready();
             return Ok(connection);
         }
         loop {
-            let heard = match connection.socket.hear().await {
-                Ok(heard) => heard,
-                Err(end) => return Err(connection.ended(end)),
+            let heard = match timeout_at(by, connection.hear(0)).await {
+                Ok(Ok(heard)) => heard,
+                Ok(Err(end)) => return Err(connection.ended(end)),
+                Err(_) => return Err(connection.ended(Error::not_ready(within))),
             };
             // What comes before `ready` is the last word of a refusal, or a server that says no `ready`.
-            let Heard::Text(text) = heard else { continue };
+            let Some(Heard::Text(text)) = heard else { continue };
             match Wire::read(&text) {
                 Some(Wire::Ready(ready)) => {
                     connection.ready = ready;
                     connection.socket.ready();
                     return Ok(connection);
                 }
-                Some(Wire::Error(said)) if said.fatal => connection.fatal = Some(said),
+                Some(Wire::Error(said)) if said.fatal => connection.last_word(said),
                 Some(Wire::Goodbye(said)) => connection.goodbye = Some(said),
                 _ => {}
             }
@@ -155,14 +168,15 @@ impl Connection {
         self.socket.send(message).then_some(()).ok_or_else(Error::closed_here)
     }
 
-    /// Bytes that wait to be written: who sends much looks at it, and calls [`next`](Self::next) before sending more.
+    /// Bytes that wait to be written: who sends much looks at it, and waits with
+    /// [`next_or_drained`](Self::next_or_drained) before sending more.
     pub fn backlog(&self) -> usize {
         self.socket.backlog()
     }
 
     /// A last word was said, by either side: nothing that is sent now will be answered.
     pub fn is_ending(&self) -> bool {
-        self.is_closing || self.fatal.is_some() || self.goodbye.is_some()
+        self.is_closing || self.socket.is_closing() || self.fatal.is_some() || self.goodbye.is_some()
     }
 
     /// What comes next. Cancel-safe.
@@ -171,25 +185,52 @@ impl Connection {
     /// How it ended, the same from then on: the server's last word, else its Close, else that there was none.
     pub async fn next(&mut self) -> Result<Incoming, Error> {
         loop {
-            let heard = match self.socket.hear().await {
-                Ok(heard) => heard,
+            if let Some(incoming) = self.next_or_drained(0).await? {
+                return Ok(incoming);
+            }
+        }
+    }
+
+    /// What comes next; or `None` as soon as fewer bytes than `below` wait to be written, when there were more: time to send
+    /// some more. Cancel-safe.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn next_or_drained(&mut self, below: usize) -> Result<Option<Incoming>, Error> {
+        loop {
+            let heard = match self.hear(below).await {
+                Ok(Some(heard)) => heard,
+                Ok(None) => return Ok(None),
                 Err(end) => return Err(self.ended(end)),
             };
             if self.is_closing {
                 continue;
             }
             let text = match heard {
-                Heard::Binary(bytes) => return Ok(Incoming::Binary(bytes)),
+                Heard::Binary(bytes) => return Ok(Some(Incoming::Binary(bytes))),
                 Heard::Text(text) => text,
             };
             if self.plain {
-                return Ok(Incoming::Text(text));
+                return Ok(Some(Incoming::Text(text)));
             }
-            let Some(message) = Wire::read(&text) else { return Ok(Incoming::Text(text)) };
+            let Some(message) = Wire::read(&text) else { return Ok(Some(Incoming::Text(text))) };
             if let Some(incoming) = self.understood(message) {
-                return Ok(incoming);
+                return Ok(Some(incoming));
             }
         }
+    }
+
+    async fn hear(&mut self, below: usize) -> Result<Option<Heard>, Error> {
+        let Some(by) = self.over_by else { return self.socket.hear(below).await };
+        match timeout_at(by, self.socket.hear(below)).await {
+            Ok(heard) => heard,
+            Err(_) => Err(self.socket.give_up(Error::lost("No Close came after the last word"))),
+        }
+    }
+
+    fn last_word(&mut self, said: Said) {
+        self.fatal = Some(said);
+        self.over_by.get_or_insert_with(|| Instant::now() + LAST_WORD);
     }
 
     fn understood(&mut self, message: Wire) -> Option<Incoming> {
@@ -199,7 +240,7 @@ impl Connection {
                 let error = Error::said(&said, None);
                 let id = said.request_id.clone();
                 if said.fatal {
-                    self.fatal = Some(said);
+                    self.last_word(said);
                 }
                 match id.filter(|id| self.is_ours(id)) {
                     Some(id) => Incoming::Answer { id, answer: Err(error) },

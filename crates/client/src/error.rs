@@ -82,8 +82,9 @@ impl Error {
         self
     }
 
-    /// Stable, and what people search for: a name of the catalogue, or `connection_lost`, `not_ready`, `closed`, `no_answer`,
-    /// `queue_full`, `token_unavailable`, `cannot_connect`, `bad_answer`, which are this client's own.
+    /// Stable, and what people search for: a name of the catalogue, or one of this client's own: `connection_lost`,
+    /// `not_ready`, `not_a_websocket`, `cannot_connect`, `closed`, `no_answer`, `queue_full`, `token_unavailable`,
+    /// `bad_answer`.
     pub fn name(&self) -> &str {
         &self.0.name
     }
@@ -256,9 +257,24 @@ impl Error {
         Self::lost(message).because(cause)
     }
 
-    /// The same again would fail in the same way.
+    /// It cannot even be tried: the same again would fail in the same way.
     pub(crate) fn cannot_connect(message: impl Into<String>) -> Self {
         Self::of("cannot_connect", message, Source::Client).with(|facts| facts.fatal = true)
+    }
+
+    /// Whether it is that, whatever a server calls its own errors.
+    pub(crate) fn is_final(&self) -> bool {
+        self.0.source == Source::Client && self.0.name == "cannot_connect"
+    }
+
+    /// What answers is no WebSocket server, at least not now: it may be a page that says that one is coming.
+    pub(crate) fn not_a_websocket(status: u16, message: String) -> Self {
+        Self::of("not_a_websocket", message, Source::Http).with(|facts| {
+            facts.status = Some(status);
+            facts.retry = Retry::Backoff;
+            facts.asked = Some(Retry::Backoff);
+            facts.fatal = true;
+        })
     }
 
     pub(crate) fn no_token(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {

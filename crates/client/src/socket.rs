@@ -84,27 +84,48 @@ impl Socket {
         Ok(())
     }
 
-    /// The next message; the same error from the end on. Writes what is to be written meanwhile. Cancel-safe.
-    pub(crate) async fn hear(&mut self) -> Result<Heard, Error> {
-        poll_fn(|cx| self.poll_hear(cx)).await
+    /// Whether it is too late for another message.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.over.is_some() || !self.machine.accepts_data()
     }
 
-    fn poll_hear(&mut self, cx: &mut Context<'_>) -> Poll<Result<Heard, Error>> {
+    /// It is over, and that is why, unless it was before.
+    pub(crate) fn give_up(&mut self, why: Error) -> Error {
+        self.over.get_or_insert(why).clone()
+    }
+
+    /// The next message; the same error from the end on. Writes what is to be written meanwhile. Cancel-safe.
+    ///
+    /// `None` as soon as fewer bytes than `below` wait to be written, when there were more.
+    pub(crate) async fn hear(&mut self, below: usize) -> Result<Option<Heard>, Error> {
+        let had_more = self.backlog() >= below;
+        poll_fn(|cx| self.poll_hear(cx, if had_more { below } else { 0 })).await
+    }
+
+    fn poll_hear(&mut self, cx: &mut Context<'_>, below: usize) -> Poll<Result<Option<Heard>, Error>> {
         if let Some(error) = &self.over {
             return Poll::Ready(Err(error.clone()));
         }
         loop {
             if let Some(heard) = self.decode() {
-                return Poll::Ready(Ok(heard));
+                return Poll::Ready(Ok(Some(heard)));
             }
             let now = self.now();
             if self.machine.deadline().is_some_and(|deadline| deadline <= now) {
                 self.machine.expire(now);
             }
-            self.machine.transmit(true, &Mute, now, &mut self.out);
+            // The last word waits until what is in front of it has left.
+            let is_empty = self.backlog() == 0;
+            self.machine.transmit(is_empty, &Mute, now, &mut self.out);
             self.write(cx, now);
+            if self.backlog() == 0 && self.machine.has_something_to_say() && !is_empty {
+                continue;
+            }
             if self.machine.step() != Step::Continue {
                 return Poll::Ready(Err(self.ended()));
+            }
+            if self.backlog() < below {
+                return Poll::Ready(Ok(None));
             }
             if self.read(cx).is_ready() {
                 continue;

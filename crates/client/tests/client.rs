@@ -98,20 +98,24 @@ async fn whatever_answers_the_handshake_is_explained() {
     let answers: [(&[u8], &str); 8] = [
         (b"", "connection_lost"),
         (b"SSH-2.0-OpenSSH\r\n\r\n", "connection_lost"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", "cannot_connect"),
-        (b"HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n", "cannot_connect"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", "not_a_websocket"),
+        (b"HTTP/1.1 302 Found\r\nLocation: /login?token=secret\r\nContent-Length: 0\r\n\r\n", "not_a_websocket"),
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "not_found"),
         (b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n", "overloaded"),
-        (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "cannot_connect"),
+        (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "not_a_websocket"),
         (
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: AAAA\r\n\r\n",
-            "cannot_connect",
+            "not_a_websocket",
         ),
     ];
     for (answer, name) in answers {
         let at = support::answering(answer).await;
         let error = soon(Connect::to(&format!("ws://{at}")).unwrap().open()).await.unwrap_err();
         assert_eq!(error.name(), name, "{}: {error}", answer.escape_ascii());
+        assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
+        if name == "not_a_websocket" {
+            assert_eq!(error.retry(), Retry::Backoff, "it may be one tomorrow");
+        }
         if name == "overloaded" {
             assert_eq!(error.retry(), Retry::after_ms(7_000, 0));
         }
@@ -354,6 +358,94 @@ async fn more_than_is_kept_is_not_dropped_in_silence() {
     assert_eq!((refused.name(), refused.is_fatal()), ("queue_full", false));
     soon(chat.close(1000, "")).await;
     for sending in sent.into_iter().flatten() {
-        assert!(matches!(soon(sending.position()).await.unwrap_err().name(), "closed" | "queue_full"));
+        assert_eq!(
+            soon(sending.position()).await.unwrap_err().name(),
+            "closed",
+            "who was taken is not turned away later"
+        );
     }
+}
+
+#[tokio::test]
+async fn what_is_said_while_a_connection_ends_is_said_over_the_next() {
+    let house = House::open().await;
+    let proxy = Proxy::to(house.address()).await;
+    let limits = Limits { heartbeat: Duration::from_millis(50), close: Duration::from_secs(1), ..Limits::default() };
+    let (chat, mut events) = Client::start(proxy.connect("alice").limits(limits));
+    soon(chat.request("join", &json!({ "room": "lobby" }))).await.unwrap();
+    proxy.cut(Cut::Silence);
+    // Before the silence is noticed, while the Close waits for its answer, and between two connections.
+    let sent: Vec<_> = keeps_talking(&chat, 30).await;
+    for (n, sending) in sent.into_iter().enumerate() {
+        soon(sending.position()).await.unwrap_or_else(|error| panic!("{n}: {error}"));
+    }
+    let mut heard = Vec::new();
+    for _ in 0..30 {
+        heard.push(said(&mut events).await.as_u64().unwrap());
+    }
+    assert_eq!(heard, (0..30).collect::<Vec<_>>(), "each once, and in the order in which they were said");
+}
+
+/// Says something every 50 ms.
+async fn keeps_talking(chat: &Client, count: u64) -> Vec<saywhy_client::Sending> {
+    let mut sent = Vec::new();
+    for n in 0..count {
+        sent.push(chat.send("lobby", &n).unwrap());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    sent
+}
+
+#[tokio::test]
+async fn a_last_word_without_a_close_is_one_all_the_same() {
+    let refusal =
+        r#"{"type":"error","data":{"code":4008,"name":"kicked","message":"Out","fatal":true,"retry":"never"}}"#;
+    let at = support::upgrading(refusal, false).await;
+    let error = soon(Connect::to(&format!("ws://{at}")).unwrap().open()).await.unwrap_err();
+    assert_eq!((error.name(), error.message(), error.close()), ("kicked", "Out", None));
+    let at = support::upgrading(refusal, true).await;
+    let (chat, _events) = Client::start(Connect::to(&format!("ws://{at}")).unwrap());
+    assert_eq!(soon(chat.closed()).await.name(), "kicked");
+}
+
+#[tokio::test]
+async fn places_are_given_back() {
+    let nobody = support::nobody().await;
+    let (chat, _events) = Client::start(Connect::to(&format!("ws://{nobody}")).unwrap());
+    for _ in 0..10 {
+        let sent: Vec<_> = (0..256).map(|n| chat.send("lobby", &n).unwrap()).collect();
+        assert_eq!(chat.send("lobby", &1).unwrap_err().name(), "queue_full", "there is a limit of number");
+        drop(sent);
+    }
+    let long = "x".repeat(400_000);
+    let sent = [chat.send("lobby", &long).unwrap(), chat.send("lobby", &long).unwrap()];
+    assert_eq!(chat.send("lobby", &long).unwrap_err().name(), "queue_full", "and one of bytes");
+    drop(sent);
+    chat.send("lobby", &long).unwrap();
+}
+
+#[tokio::test]
+async fn what_is_sent_is_sent_before_the_close() {
+    let house = House::open().await;
+    let mut connection = Connect::to(&house.at("/echo")).unwrap().plain(["chat"]).open().await.unwrap();
+    let long = "x".repeat(60_000);
+    for _ in 0..100 {
+        connection.send_text(&long).unwrap();
+    }
+    assert!(connection.backlog() > 5_000_000);
+    let mut drained = false;
+    let mut came = 0;
+    soon(async {
+        while !drained {
+            match connection.next_or_drained(1_000_000).await.unwrap() {
+                Some(_) => came += 1,
+                None => drained = true,
+            }
+        }
+    })
+    .await;
+    assert!(connection.backlog() < 1_000_000 && came < 100);
+    // What the server sends meanwhile is not waited for, and what was said to it is heard.
+    let close = soon(connection.close(1000, "")).await.unwrap().unwrap();
+    assert_eq!((close.code, connection.backlog()), (1000, 0));
 }

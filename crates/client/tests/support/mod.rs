@@ -363,3 +363,41 @@ pub(crate) async fn silent() -> SocketAddr {
 pub(crate) async fn nobody() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
+
+/// A server that takes every handshake, says this, perhaps after a `ready`, and nothing any more.
+pub(crate) async fn upgrading(text: &'static str, ready: bool) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            let mut head = [0; 4096];
+            let read = tcp.read(&mut head).await.unwrap();
+            let head = String::from_utf8_lossy(&head[..read]).into_owned();
+            let key = head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: ")).unwrap();
+            let accept = accept_of(key);
+            let head = format!(
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+            );
+            tcp.write_all(head.as_bytes()).await.unwrap();
+            let said = ready.then_some(r#"{"type":"ready","data":{}}"#).into_iter().chain([text]);
+            for text in said {
+                let mut frame = vec![0x81, u8::try_from(text.len()).unwrap()];
+                if text.len() > 125 {
+                    frame = [&[0x81, 126][..], &u16::try_from(text.len()).unwrap().to_be_bytes()].concat();
+                }
+                frame.extend(text.as_bytes());
+                tcp.write_all(&frame).await.unwrap();
+            }
+            held.push(tcp);
+        }
+    });
+    address
+}
+
+fn accept_of(key: &str) -> String {
+    use base64::Engine as _;
+    use sha1::Digest as _;
+    let digest = sha1::Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11"));
+    base64::engine::general_purpose::STANDARD.encode(digest)
+}
