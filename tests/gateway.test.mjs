@@ -424,6 +424,16 @@ describe("the gateway", { timeout: 600_000 }, () => {
     assert.deepEqual([ill.peers.length, backend.peers.length], [1, 7]);
   });
 
+  test("nobody pushes a back end aside by asking for a page", async (t) => {
+    const other = await startBackend();
+    t.after(other.stop);
+    const { backend, at } = await start(t, "", [other.url]);
+    for (let i = 0; i < 4; i++) assert.equal((await rawConnect(at("/status-200"))).status, 502);
+    const before = [backend, other].map(({ peers }) => peers.length);
+    for (let i = 0; i < 6; i++) (await rawConnect(at("/quiet"))).reset();
+    assert.deepEqual([backend, other].map(({ peers }, which) => peers.length - before[which]), [3, 3]);
+  });
+
   test("sessions are listed and removed as those of rooms are", async (t) => {
     const key = "the key of the test's API";
     const { backend, server, at } = await start(t, `[api]\nkey = "${key}"\n[token]\nhs256_secret = "0123456789abcdef0123456789abcdef"`);

@@ -1,5 +1,6 @@
 // The configuration, read again in a run: new connections get the new one, sessions go on, and what is wrong changes nothing.
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import { parseAll, startBackend } from "./support/backend.mjs";
@@ -118,6 +119,55 @@ describe("reading the configuration again", { timeout: 120_000 }, () => {
     assert.equal((await server.open("alice", { token: token(SECRET) })).ready.data.limits.message_bytes, 2_000);
     const development = await reread(server, `[[route]]\npath = "/ws"\nrooms = {}`, "development mode cannot be turned on or off in a run");
     assert.match(development.hint, /restart it/);
+  });
+
+  test("under a crowd that comes too often, again and again, nobody waits for anybody", async (t) => {
+    const config = (burst) =>
+      `[limits]\naddress_connects_per_s = 1\naddress_connect_burst = ${burst}\naddress_refusals_per_s = 1000000\n` +
+      `[token]\nhs256_secret = "${SECRET}"\n[[route]]\npath = "/ws"\nrooms = {}\n`;
+    const server = await serve(t, { env, config: config(1) });
+    let isOver = false;
+    let refused = 0;
+    const crowd = Array.from({ length: 16 }, async () => {
+      while (!isOver) {
+        const peer = await rawConnect(server.url, { protocols: ["saywhy.v1"] });
+        refused += 1;
+        peer.reset();
+      }
+    });
+    // Each changes a rate, while others ask for it and are refused by another.
+    for (let n = 0; n < 60; n++) await reread(server, config(1 + (n % 2)));
+    isOver = true;
+    await Promise.all(crowd);
+    assert.ok(refused > 100, `${refused}`);
+  });
+
+  test("the limits of rooms that stay are those of the file, and what is fixed at the start stays as it was", async (t) => {
+    const config = (bytes, rooms, ms) =>
+      `[limits]\nmessage_bytes = ${bytes}\nrooms_per_connection = ${rooms}\nhandshake_ms = ${ms}\n` +
+      `[token]\nhs256_secret = "${SECRET}"\n[[route]]\npath = "/ws"\nrooms = { create = "join" }\ntoken_in_first_message = true\n`;
+    const server = await serve(t, { env, config: config(2_000, 5, 10_000) });
+    await reread(server, config(60_000, 1, 100));
+    const session = await server.open("alice", { token: token(SECRET) });
+    await session.ok("join", { room: "one" });
+    await session.ok("send", { room: "one", body: "x".repeat(10_000) });
+    assert.equal((await session.error("join", { room: "two" })).name, "invalid_action");
+    assert.equal(server.lines().find(({ unchanged }) => unchanged).unchanged, "limits.handshake_ms");
+    // A token may take its time, as before: longer than the file says now.
+    const late = server.connect({});
+    await once(late.socket, "open");
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    assert.equal((await late.ask("authenticate", { token: token(SECRET, "late") })).type, "ready");
+  });
+
+  test("a path that a router would take for a pattern is a mistake, not a crash", async (t) => {
+    const config = (path) => `[token]\nhs256_secret = "${SECRET}"\n[[route]]\npath = "${path}"\nrooms = {}\n`;
+    const server = await serve(t, { env, config: config("/ws") });
+    for (const path of ["/:any", "/*any", "/a/:b", "/{any}"]) {
+      const { problems } = await reread(server, config(path), KEPT);
+      assert.match(problems, /a path starts with `\/`/);
+    }
+    await server.open("alice", { token: token(SECRET) });
   });
 
   test("without a file there is nothing to read again, and the signal ends it as it does elsewhere", async () => {

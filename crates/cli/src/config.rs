@@ -154,7 +154,7 @@ pub(crate) enum ForwardedHeader {
 }
 
 /// The HTTP API for back ends.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(extend("not" = { "required": ["key", "key_file"] }))]
 pub(crate) struct Api {

@@ -5,7 +5,7 @@ use crate::config::{self, Complaint, escape};
 use clap::Args;
 use saywhy_client::{Close, Connect, Connection, Error, Incoming, Source};
 use serde_json::{Map, Value, json};
-use std::io::{self, BufRead as _, IsTerminal as _};
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -123,7 +123,10 @@ async fn talk(args: &ConnectArgs) -> Result<Outcome, Complaint> {
     let shown = Shown { json: args.json, terminal: io::stdout().is_terminal() };
     let opened = tokio::select! {
         opened = connect.open() => opened,
-        _ = interrupt.recv() => return Ok(Outcome::Interrupted),
+        _ = interrupt.recv() => {
+            shown.note("interrupted before it was open");
+            return Ok(Outcome::Interrupted);
+        }
     };
     match opened {
         Ok(connection) => {
@@ -134,7 +137,8 @@ async fn talk(args: &ConnectArgs) -> Result<Outcome, Complaint> {
             let (what, outcome) = match (error.said_by(), error.name()) {
                 (_, "not_ready") => ("too late", Outcome::TimedOut),
                 (Source::Network, _) => ("unreachable", Outcome::Unreachable),
-                (Source::Client | Source::Http | Source::Server | Source::Close, _) => ("refused", Outcome::Refused),
+                (Source::Client, _) => ("not tried", Outcome::Usage),
+                (Source::Http | Source::Server | Source::Close, _) => ("refused", Outcome::Refused),
             };
             shown.ended(what, &error);
             Ok(outcome)
@@ -205,28 +209,35 @@ impl Talk<'_> {
         }
         let ready_by = Instant::now() + Duration::from_millis(self.args.timeout_ms);
         let mut lines = lines();
-        let (mut has_input, mut quiet_since) = (true, Instant::now());
+        let (mut has_input, mut outcome, mut quiet_since) = (true, Outcome::Done, Instant::now());
         loop {
-            let is_ready = self.is_open && self.connection.backlog() < BACKLOG_BYTES;
+            let backlog = self.connection.backlog();
+            let is_ready = self.is_open && backlog < BACKLOG_BYTES;
+            // When there is nothing more to come, all of it has to leave.
+            let wanted = if has_input { BACKLOG_BYTES } else { 1 };
             let quiet = quiet_since + Duration::from_millis(self.args.linger_ms);
             tokio::select! {
-                incoming = self.connection.next() => match incoming {
+                incoming = self.connection.next_or_drained(wanted) => match incoming {
                     Ok(incoming) => {
                         quiet_since = Instant::now();
-                        self.heard(incoming);
+                        incoming.into_iter().for_each(|incoming| self.heard(incoming));
                     }
                     Err(end) => return self.ended(&end),
                 },
                 line = lines.recv(), if is_ready && has_input => match line {
-                    Some(line) => {
+                    Some(Ok(line)) => {
                         if let Some((code, reason)) = self.asked(&line) {
-                            return self.close(code, &reason, Outcome::Done, interrupt).await;
+                            return self.close(code, &reason, outcome, interrupt).await;
                         }
+                    }
+                    Some(Err(what)) => {
+                        self.shown.note(&format!("error: {what}"));
+                        (has_input, outcome, quiet_since) = (false, Outcome::Failed, Instant::now());
                     }
                     None => (has_input, quiet_since) = (false, Instant::now()),
                 },
-                () = sleep_until(quiet), if self.is_open && !has_input => {
-                    return self.close(NORMAL, "", Outcome::Done, interrupt).await;
+                () = sleep_until(quiet), if self.is_open && !has_input && backlog == 0 => {
+                    return self.close(NORMAL, "", outcome, interrupt).await;
                 }
                 () = sleep_until(ready_by), if !self.is_open => {
                     self.shown.note("the server did not say `ready` in time; hint: --plain talks to a server of another kind");
@@ -296,7 +307,13 @@ impl Talk<'_> {
         match closed {
             Ok(close) => {
                 self.shown.closed_here(code, reason, close.as_ref());
-                outcome
+                match self.connection.backlog() {
+                    0 => outcome,
+                    unsent => {
+                        self.shown.note(&format!("{unsent} bytes were not taken by the server in time"));
+                        Outcome::Failed
+                    }
+                }
             }
             Err(error) => {
                 self.shown.note(&error.to_string());
@@ -375,11 +392,13 @@ fn bytes(hex: &str) -> Option<Vec<u8>> {
 }
 
 /// Lines of standard input, from a thread of their own: nothing else can wait for them and for the network.
-fn lines() -> mpsc::Receiver<String> {
+fn lines() -> mpsc::Receiver<Result<String, String>> {
     let (sender, lines) = mpsc::channel(LINES);
     std::thread::spawn(move || {
-        for line in io::stdin().lock().lines().map_while(Result::ok) {
-            if sender.blocking_send(line).is_err() {
+        for (number, line) in (1..).zip(io::stdin().lock().lines()) {
+            let line = line.map_err(|error| format!("line {number} of standard input cannot be sent: {error}"));
+            let is_last = line.is_err();
+            if sender.blocking_send(line).is_err() || is_last {
                 return;
             }
         }
@@ -401,9 +420,9 @@ impl Shown {
         data(&facts.to_string());
     }
 
-    /// For people only.
+    /// For people only. Unlike `eprintln!`, without a panic when nobody listens any more.
     fn note(self, words: &str) {
-        eprintln!("{words}");
+        let _ = writeln!(io::stderr(), "{words}");
     }
 
     fn open(self, protocol: Option<&str>) {

@@ -82,7 +82,11 @@ impl Served {
             Target::Rooms(settings) => {
                 let authenticate = authenticate(keys.clone(), gate.clone());
                 let (rooms, made_of) = match before.map(|before| &before.behind) {
-                    Some(Behind::Rooms(hall)) => (hall.rooms.clone(), hall.made_of.clone()),
+                    Some(Behind::Rooms(hall)) => {
+                        let made_of = hall.made_of.clone();
+                        let settings = config::Rooms { presence: made_of.presence, ..settings.clone() };
+                        (hall.rooms.with(rooms_settings(&settings, route)), made_of)
+                    }
                     _ => (rooms(settings, route).await, settings.clone()),
                 };
                 let asks = route.token_in_first_message;
@@ -232,7 +236,12 @@ async fn rooms(settings: &config::Rooms, route: &config::Route) -> Rooms {
             tracing::error!(room = %&**room, %error, "a room of the configuration was not opened");
         }
     }
-    let settings = RoomsSettings {
+    Rooms::new(Arc::new(broker), rooms_settings(settings, route))
+}
+
+fn rooms_settings(settings: &config::Rooms, route: &config::Route) -> RoomsSettings {
+    let history = &settings.history;
+    RoomsSettings {
         create: match settings.create {
             config::Create::Manage => Create::Manage,
             config::Create::Join => Create::Join,
@@ -244,8 +253,7 @@ async fn rooms(settings: &config::Rooms, route: &config::Route) -> Rooms {
         replay_bytes: route.limits.outbound_bytes as usize / 2,
         // In the queue of a member a message is longer than it was when it came.
         message_bytes: route.limits.message_bytes.min(route.limits.outbound_bytes - 1_024) as usize,
-    };
-    Rooms::new(Arc::new(broker), settings)
+    }
 }
 
 fn gate_settings(route: &config::Route, server: &Settings) -> Settings {

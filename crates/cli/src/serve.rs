@@ -22,7 +22,7 @@ const CERTIFICATE_LOOK: Duration = Duration::from_secs(2);
 
 /// Serves until told to stop. `args` are where the configuration comes from, should it be read again.
 pub(crate) fn run(config: Config, args: ServeArgs) -> ExitCode {
-    start_log(&config);
+    start_log(config.log.level, config.log.format);
     log_panics();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -209,15 +209,15 @@ impl Server {
             return tracing::error!(file, hint, "development mode cannot be turned on or off in a run");
         }
         let fixed = self.setup.fixed_changes(&config);
-        let next = match self.setup.next(config).await {
-            Ok(next) => next,
+        let ready = match self.setup.next(config).await {
+            Ok(ready) => ready,
             Err(unserved) => {
                 let (what, error, hint) = (unserved.what, unserved.error, unserved.hint);
                 return tracing::error!(file, %error, what, hint, "the configuration was not taken: the one before is kept");
             }
         };
-        self.main.change(next.service());
-        self.api.change(next.api_service());
+        self.setup = ready.set(&self.main, &self.api);
+        let next = &self.setup;
         let routes: Vec<_> = next.routes.iter().map(|route| &*route.path).collect();
         let (routes, sessions) = (routes.join(" "), next.house.sessions().len());
         if !fixed.is_empty() {
@@ -230,7 +230,6 @@ impl Server {
             sessions,
             "new connections get the configuration that was read now; sessions go on"
         );
-        self.setup = next;
     }
 
     /// What cannot be used is not taken.
@@ -260,7 +259,7 @@ impl Server {
 
 /// Ctrl-C, what a supervisor sends, and what asks to read everything again. Made before the server says that it is ready: a signal that nobody listens for
 /// yet would end it without a word.
-struct Signals {
+pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Option<Signal>,
@@ -272,7 +271,7 @@ enum Told {
 }
 
 impl Signals {
-    fn new(rereads: bool) -> io::Result<Self> {
+    pub(crate) fn new(rereads: bool) -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
@@ -294,13 +293,14 @@ impl Signals {
         }
     }
 
-    async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         while !matches!(self.next().await, Told::Stop) {}
     }
 }
 
-fn start_log(config: &Config) {
-    let level = match config.log.level {
+/// Begins the log, on standard error.
+pub(crate) fn start_log(level: LogLevel, format: LogFormat) {
+    let level = match level {
         LogLevel::Error => Level::ERROR,
         LogLevel::Warn => Level::WARN,
         LogLevel::Info => Level::INFO,
@@ -313,14 +313,14 @@ fn start_log(config: &Config) {
         .with_ansi(check::colour())
         // It would tell standard error that standard error is gone, and panic.
         .log_internal_errors(false);
-    match config.log.format {
+    match format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
     }
 }
 
 /// A panic is a line of the log like any other, not a page of text in the middle of it.
-fn log_panics() {
+pub(crate) fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let words = panic.payload_as_str().unwrap_or("without words");
         let place = panic.location().map(ToString::to_string);
@@ -337,7 +337,7 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-fn failed(what: &str, error: &dyn std::error::Error, hint: &str) -> ExitCode {
+pub(crate) fn failed(what: &str, error: &dyn std::error::Error, hint: &str) -> ExitCode {
     eprintln!("error: {what}: {error}\nhint: {hint}");
     ExitCode::FAILURE
 }

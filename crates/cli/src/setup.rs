@@ -1,6 +1,6 @@
 //! What a configuration comes to: routes behind gates, and the API. It can be read again while sessions go on.
 
-use crate::config::{Config, Target};
+use crate::config::{self, Config, Target};
 use crate::dev;
 use crate::keys::{self, Keyring};
 use crate::routes::{self, Served};
@@ -9,7 +9,7 @@ use axum::extract::Request;
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 use saywhy::catalogue::NOT_FOUND;
-use saywhy::{Catalogue, Gate, Refusal, TokenSigner};
+use saywhy::{Catalogue, Gate, Limits, Refusal, Settings, TokenSigner};
 use saywhy_rooms::api::Api;
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -83,16 +83,25 @@ impl Setup {
     }
 
     /// The next one: new connections are treated as `config` says. Sessions stay, and so do rooms whose path stays.
-    pub(crate) async fn next(&self, config: Config) -> Result<Self, Unserved> {
-        let keys = config.token.as_ref().map(|token| self.keys.next(token)).transpose().map_err(no_keys)?;
-        let house = self.house.with(routes::house_settings(&config));
-        let next = Self::of(config, Arc::clone(&self.run), house, self.keys.clone(), Some(self)).await?;
-        // From here on nothing fails.
-        if let Some(keys) = keys {
-            self.keys.set(keys);
+    ///
+    /// All of it is ready before anything of it holds.
+    pub(crate) async fn next(&self, mut config: Config) -> Result<Ready, Unserved> {
+        // The listener of the API stays, and so does its key.
+        if config.api.is_none() {
+            config.api = self.config.api.clone();
         }
-        let house = self.house.anew(next.house.settings().clone());
-        Ok(Self { house, ..next })
+        let keys = config.token.as_ref().map(|token| self.keys.next(token)).transpose().map_err(no_keys)?;
+        let house = self.house.with(self.next_settings(&config));
+        let setup = Self::of(config, Arc::clone(&self.run), house, self.keys.clone(), Some(self)).await?;
+        Ok(Ready { main: setup.service(), api: setup.api_service(), keys, setup })
+    }
+
+    /// What holds for the whole server, but for what is named as [`fixed`].
+    fn next_settings(&self, config: &Config) -> Settings {
+        let (now, next) = (self.house.settings(), routes::house_settings(config));
+        let (ready, early_message_bytes) = (now.limits.ready, now.limits.early_message_bytes);
+        let limits = Limits { ready, early_message_bytes, ..Limits::clone(&next.limits) };
+        Settings { limits: Arc::new(limits), ..next }
     }
 
     async fn of(
@@ -127,7 +136,9 @@ impl Setup {
         for route in &next.routes {
             let Target::Rooms(asked) = &route.target else { continue };
             let made_of = self.at(&route.path).and_then(Served::rooms_made_of);
-            if made_of.is_some_and(|made_of| made_of != asked) {
+            // Who may open one can change.
+            let same = |made_of: &config::Rooms| *made_of == config::Rooms { create: made_of.create, ..asked.clone() };
+            if !made_of.is_none_or(same) {
                 names.push(format!("the rooms of {}", &*route.path));
             }
         }
@@ -200,6 +211,28 @@ impl Setup {
 fn no_keys(error: io::Error) -> Unserved {
     let (what, hint) = keys::NO_CERTIFICATES;
     Unserved { what, error, hint }
+}
+
+/// A configuration that was read again, with nothing left that could fail.
+pub(crate) struct Ready {
+    setup: Setup,
+    main: Router,
+    api: Router,
+    keys: Option<keys::Keys>,
+}
+
+impl Ready {
+    /// From here on it holds.
+    pub(crate) fn set(self, main: &Current, api: &Current) -> Setup {
+        let Self { setup, main: main_router, api: api_router, keys } = self;
+        if let Some(keys) = keys {
+            setup.keys.set(keys);
+        }
+        setup.house.set();
+        main.change(main_router);
+        api.change(api_router);
+        setup
+    }
 }
 
 /// What is served at present. A request goes on with what it began with.

@@ -86,10 +86,12 @@ impl Gateway {
         let time = self.options.answer.min(admission.time_left().saturating_sub(MARGIN));
         let mut asked = None;
         let upstream = timeout(time, self.ask(offer, time, &mut asked)).await;
+        // Who had less time than it should have is not to blame.
+        let had_its_time = upstream.is_ok() || time == self.options.answer;
         let upstream = upstream.unwrap_or_else(|_| Err(translate::too_late(time)));
         match (asked, &upstream) {
             (Some(backend), Ok(_)) => backend.works(),
-            (Some(backend), Err(refusal)) if translate::is_its_fault(refusal) => backend.ails(refusal),
+            (Some(backend), Err(refusal)) if had_its_time && translate::is_its_fault(refusal) => backend.ails(refusal),
             (Some(_), Err(_)) | (None, _) => {}
         }
         Ok(admission.relay(upstream?))

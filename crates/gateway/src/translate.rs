@@ -65,9 +65,12 @@ pub(crate) fn nonsense(words: &'static str) -> Refusal {
     Refusal::new(of(BAD_GATEWAY.say(words).retry(Retry::Never)))
 }
 
-/// Whether another back end might have done better. A 500 may be about this one request.
+/// Whether another back end might have done better: this one broke off, or said 502, 503 or 504. What makes no sense may be
+/// about this one request, such as a path with a page at it: nobody shall push a back end aside by asking for that.
 pub(crate) fn is_its_fault(refusal: &Refusal) -> bool {
-    [BAD_GATEWAY, GATEWAY_TIMEOUT, OVERLOADED].contains(&refusal.error().error())
+    let error = refusal.error();
+    let is_nonsense = error.retry_policy() == Retry::Never;
+    !is_nonsense && [BAD_GATEWAY, GATEWAY_TIMEOUT, OVERLOADED].contains(&error.error())
 }
 
 #[cfg(test)]
@@ -112,6 +115,7 @@ mod tests {
             let status = StatusCode::from_u16(status).unwrap();
             let refusal = refused(status, &HeaderMap::new(), None);
             assert_eq!(refusal.error().error().name, name, "{status}");
+            assert_eq!(is_its_fault(&refusal), matches!(status.as_u16(), 502..=504), "{status}");
         }
     }
 }

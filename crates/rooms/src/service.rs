@@ -52,11 +52,13 @@ impl Default for RoomsSettings {
 
 /// The service. Cheap to clone.
 #[derive(Clone)]
-pub struct Rooms(Arc<Inner>);
+pub struct Rooms {
+    inner: Arc<Inner>,
+    settings: Arc<RoomsSettings>,
+}
 
 struct Inner {
     broker: Arc<dyn Broker>,
-    settings: RoomsSettings,
     /// The rooms that have members here.
     here: Mutex<HashMap<Arc<str>, Here>>,
 }
@@ -73,17 +75,24 @@ pub(crate) const MAX_NAME: usize = 128;
 impl Rooms {
     /// Rooms whose logs are kept by `broker`.
     pub fn new(broker: Arc<dyn Broker>, settings: RoomsSettings) -> Self {
-        Self(Arc::new(Inner { broker, settings, here: Mutex::default() }))
+        Self { inner: Arc::new(Inner { broker, here: Mutex::default() }), settings: Arc::new(settings) }
+    }
+
+    /// The same rooms, with other settings for those who come from now on. Whether members see each other is decided when the
+    /// first of them comes.
+    #[must_use]
+    pub fn with(&self, settings: RoomsSettings) -> Self {
+        Self { inner: Arc::clone(&self.inner), settings: Arc::new(settings) }
     }
 
     /// How rooms are.
     pub fn settings(&self) -> &RoomsSettings {
-        &self.0.settings
+        &self.settings
     }
 
     /// Where their logs are kept.
     pub fn broker(&self) -> &dyn Broker {
-        &*self.0.broker
+        &*self.inner.broker
     }
 
     /// Who is in a room on this node, in alphabetical order.
@@ -94,7 +103,7 @@ impl Rooms {
 
     fn here(&self) -> MutexGuard<'_, HashMap<Arc<str>, Here>> {
         // Nothing in here panics with the lock held.
-        self.0.here.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.here.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Joins: what was missed since `since`, if that can be had whole, then everything. Answers with the position

@@ -92,7 +92,7 @@ impl Applicant {
     /// this one is let in. `unauthorized` when the identity is revoked.
     pub fn identify(&self, user: &str) -> Result<(), Refusal> {
         let user = self.connection.user.get_or_init(|| user.into());
-        if let Err(wait) = self.house.rates().identifies(user) {
+        if let Err(wait) = self.house.identifies(user) {
             let error = RATE_LIMITED.say("The same identity asks for connections too often");
             return Err(Refusal::new(error.retry_after(wait, wait)));
         }

@@ -68,12 +68,10 @@ impl Gate {
         Self { settings: Arc::new(settings), house: Arc::clone(&self.house) }
     }
 
-    /// The first gate of the same server anew, with other settings: those that hold for the whole server hold from now on,
-    /// sessions stay as they are. A rate that has changed begins to count anew.
-    #[must_use]
-    pub fn anew(&self, settings: Settings) -> Self {
-        self.house.set_rates(&settings);
-        self.with(settings)
+    /// Goes by the rates of this gate from now on, in the whole server. One that has changed begins to count anew; everything
+    /// else in its settings holds for those who come to this gate.
+    pub fn set(&self) {
+        self.house.set_rates(&self.settings);
     }
 
     /// How it treats connections.
@@ -276,7 +274,7 @@ impl Gate {
             let words = "None of the subprotocols on offer is spoken here";
             return Err(Box::new(pending.refuse(Refusal::new(BAD_REQUEST.say(words)))));
         }
-        if let Err(too_often) = self.house.rates().connects(pending.visit.peer) {
+        if let Err(too_often) = self.house.connects(pending.visit.peer) {
             let refusal = match too_often {
                 TooOften::Everyone => Refusal::new(OVERLOADED).because("clients connect faster than they may"),
                 TooOften::Address(wait) => {

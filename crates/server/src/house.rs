@@ -5,7 +5,7 @@ use crate::connection::Connection;
 use crate::observe;
 use crate::outbox::Outbox;
 use crate::places::{Full, Place, Places, network, one_less};
-use crate::rates::Rates;
+use crate::rates::{Patience, Rates, TooOften};
 use crate::revocation::{NotRevoked, Revocation, Revocations, Revoked, seconds_now};
 use crate::settings::Settings;
 use crate::tally::Tally;
@@ -14,7 +14,7 @@ use saywhy_codes::{Cause, EndCause, Ending, Retry};
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -144,9 +144,21 @@ impl House {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How often anyone may come.
-    pub(crate) fn rates(&self) -> RwLockReadGuard<'_, Rates> {
-        self.rates.read().unwrap_or_else(PoisonError::into_inner)
+    // No guard leaves: whoever held one while asking again would wait for whoever waits to change them.
+
+    /// As [`Rates::connects`].
+    pub(crate) fn connects(&self, peer: Option<IpAddr>) -> Result<(), TooOften> {
+        self.rates.read().unwrap_or_else(PoisonError::into_inner).connects(peer)
+    }
+
+    /// As [`Rates::identifies`].
+    pub(crate) fn identifies(&self, user: &str) -> Result<(), Duration> {
+        self.rates.read().unwrap_or_else(PoisonError::into_inner).identifies(user)
+    }
+
+    /// As [`Rates::refused`].
+    pub(crate) fn refused(&self, peer: Option<IpAddr>) -> Patience {
+        self.rates.read().unwrap_or_else(PoisonError::into_inner).refused(peer)
     }
 
     /// Goes by the rates of these settings from now on. Those that are as they were go on counting.

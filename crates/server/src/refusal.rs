@@ -230,8 +230,7 @@ impl Pending {
             let cheap = Refusal { error: OVERLOADED.message(), status: StatusCode::SERVICE_UNAVAILABLE, cause: None };
             cheap.because(format!("{row}, and {why}"))
         };
-        let patience = house.rates().refused(peer);
-        let delay = match patience {
+        let delay = match house.refused(peer) {
             Patience::Now => Duration::ZERO,
             Patience::Later(wait) => wait,
             Patience::No(wait) => {

@@ -214,17 +214,19 @@ fn network(text: &str) -> Result<(), Complaint> {
 
 fn path(text: &str) -> Result<(), Complaint> {
     let complaint = Complaint::new(
-        "a path starts with `/`, does not end with it, and has no `//`, `.`, `..`, `%`, `?` or `#`",
+        "a path starts with `/`, does not end with it, and has no `//`, `.`, `..`, `%`, `?` or `#`, nor `:` or `*` behind a `/`",
         "for example `/ws`; it stands for everything below it too",
     );
     expect(text, normal_path(text), complaint)
 }
 
-/// The characters of a path segment but for percent escapes (RFC 3986 §3.3): routes are matched after unescaping.
+/// The characters of a path segment but for percent escapes (RFC 3986 §3.3): routes are matched after unescaping. A segment
+/// that begins with `:` or `*` stands for any segment in many a router: a path has one meaning.
 fn normal_path(text: &str) -> Option<String> {
     let pchar = |c: char| c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@".contains(c);
     let segments: Vec<_> = text.split('/').filter(|segment| !matches!(*segment, "" | "." | "..")).collect();
-    segments.iter().all(|segment| segment.chars().all(pchar)).then(|| format!("/{}", segments.join("/")))
+    let is_plain = |segment: &&str| segment.chars().all(pchar) && !segment.starts_with([':', '*']);
+    segments.iter().all(is_plain).then(|| format!("/{}", segments.join("/")))
 }
 
 fn upstream(text: &str) -> Result<(), Complaint> {
