@@ -7,6 +7,7 @@ mod check;
 mod config;
 mod connect;
 mod dev;
+mod fault;
 mod keys;
 mod routes;
 mod serve;
@@ -36,6 +37,8 @@ enum Command {
     Token(token::TokenCommand),
     /// Talk to any WebSocket server, from a terminal or a pipe, and say how it ended
     Connect(Box<connect::ConnectArgs>),
+    /// Break connections on purpose: a proxy in front of a server, to test its clients with
+    Fault(Box<fault::FaultArgs>),
     /// Print the JSON Schema of the configuration
     Schema,
 }
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Token(command) => token::run(&command),
         Command::Connect(args) => connect::run(&args),
+        Command::Fault(args) => fault::run(&args),
         Command::Schema => check::schema(),
     }
 }

@@ -33,7 +33,7 @@ mod proxy;
 mod when;
 
 pub use crate::faults::ALL;
-pub use grammar::{Complaint, Entry, Example, Seen, Spec, parse};
+pub use grammar::{Complaint, Entry, Example, Kind, Seen, Spec, parse};
 pub use leg::{InvalidUpstream, Upstream};
 pub use proxy::{Proxy, Settings};
 

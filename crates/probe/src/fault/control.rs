@@ -2,7 +2,7 @@
 
 use crate::fault::grammar::{Complaint, parse};
 use crate::fault::proxy::{House, Proxy};
-use crate::fault::{Fault, Spec};
+use crate::fault::{Kind, Spec};
 use axum::Json;
 use axum::Router;
 use axum::body::Body;
@@ -135,7 +135,7 @@ async fn break_now(State(house): State<Arc<House>>, Path(id): Path<String>, body
         Ok(specs) => specs,
         Err(complaint) => return refused(StatusCode::BAD_REQUEST, complaint),
     };
-    if let Some(spec) = specs.iter().find(|spec| matches!(spec.make(), Fault::Handshake(_))) {
+    if let Some(spec) = specs.iter().find(|spec| spec.entry.kind == Kind::Handshake) {
         let message = format!("`{}` is about handshakes, and these connections are past theirs", spec.entry.name);
         return refused(StatusCode::BAD_REQUEST, Complaint::new(message, "PUT it to /faults, for those to come"));
     }

@@ -16,6 +16,8 @@ use std::time::Duration;
 pub struct Entry {
     /// Its name.
     pub name: &'static str,
+    /// Which part of a connection's life it is about.
+    pub kind: Kind,
     /// What may stand behind the name.
     pub value: &'static str,
     /// What it does.
@@ -28,6 +30,20 @@ pub struct Entry {
     pub examples: &'static [Example],
     #[serde(skip)]
     pub(crate) read: fn(&mut Args) -> Result<Make, Complaint>,
+}
+
+/// Which part of a connection's life a fault is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// The opening handshake.
+    Handshake,
+    /// How fast bytes pass.
+    Pace,
+    /// One moment.
+    Moment,
+    /// Frames, as they pass.
+    Frames,
 }
 
 /// A fault as it can be written.
@@ -438,6 +454,13 @@ mod tests {
                 let specs = parse(example.fault).unwrap_or_else(|error| panic!("{}: {error}", example.fault));
                 assert_eq!(specs.len(), 1);
                 assert_eq!((specs[0].entry.name, &*specs[0].text), (entry.name, example.fault));
+                let kind = match specs[0].make() {
+                    Fault::Handshake(_) => Kind::Handshake,
+                    Fault::Moment(_) => Kind::Moment,
+                    Fault::Frames(_) => Kind::Frames,
+                    Fault::Pace(_) => Kind::Pace,
+                };
+                assert_eq!(kind, entry.kind, "{}", entry.name);
             }
         }
     }

@@ -1,16 +1,17 @@
 //! A frame of a kind that there is not.
 
 use super::MOMENT;
-use crate::fault::{Args, Complaint, Effect, Entry, Example, Fault, Make, Moment, Seen, To, forge, make};
+use crate::fault::{Args, Complaint, Effect, Entry, Example, Fault, Kind, Make, Moment, Seen, To, forge, make};
 use saywhy_proto::frame::{self, Opcode};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "bad-opcode",
+    kind: Kind::Moment,
     value: "",
     about: "a frame with opcode 3, which is not defined, is written",
     to: To::Client,
     parameters: MOMENT,
-    examples: &[Example { fault: "bad-opcode,after=3msg", seen: Seen::by_all("1 2, 1006") }],
+    examples: &[Example { fault: "bad-opcode", seen: Seen::by_all("1 2 3, 1006") }],
     read,
 };
 

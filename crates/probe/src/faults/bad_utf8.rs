@@ -1,16 +1,17 @@
 //! Text that is no text.
 
 use super::MOMENT;
-use crate::fault::{Args, Complaint, Effect, Entry, Example, Fault, Make, Moment, Seen, To, forge, make};
+use crate::fault::{Args, Complaint, Effect, Entry, Example, Fault, Kind, Make, Moment, Seen, To, forge, make};
 use saywhy_proto::frame::{self, Opcode};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "bad-utf8",
+    kind: Kind::Moment,
     value: "",
     about: "a text message that is not UTF-8 is written",
     to: To::Client,
     parameters: MOMENT,
-    examples: &[Example { fault: "bad-utf8,after=3msg", seen: Seen::by_all("1 2, 1006") }],
+    examples: &[Example { fault: "bad-utf8", seen: Seen::by_all("1 2 3, 1006") }],
     read,
 };
 

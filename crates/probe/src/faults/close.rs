@@ -1,18 +1,19 @@
 //! A Close that the server never sent.
 
-use crate::fault::{Args, Complaint, Effect, Entry, Example, Fault, Make, Moment, Seen, To, make};
+use crate::fault::{Args, Complaint, Effect, Entry, Example, Fault, Kind, Make, Moment, Seen, To, make};
 use saywhy_codes::{CloseCode, CloseFrame, CloseReason, Role};
 use saywhy_proto::frame;
 
 pub(super) const ENTRY: Entry = Entry {
     name: "close",
+    kind: Kind::Moment,
     value: "=CODE[:REASON]",
     about: "the client is sent this Close, as if by the server; its own is waited for, or with `abrupt` TCP ends at once",
     to: To::Client,
     parameters: &["abrupt", "after", "at", "every", "p", "times"],
     examples: &[
-        Example { fault: "close=4003:\"sign in, please\",after=3msg", seen: Seen::by_all("1 2, 4003 sign in, please") },
-        Example { fault: "close=1013:busy,abrupt,after=3msg", seen: Seen::by_all("1 2, 1013 busy") },
+        Example { fault: "close=4003:\"sign in, please\"", seen: Seen::by_all("1 2 3, 4003 sign in, please") },
+        Example { fault: "close=1013:busy,abrupt", seen: Seen::by_all("1 2 3, 1013 busy") },
     ],
     read,
 };

@@ -1,16 +1,17 @@
 //! A bit that flips.
 
 use super::FRAMES;
-use crate::fault::{Args, Complaint, Draws, Entry, Example, Fault, Frames, Make, Piece, Seen, To, make};
+use crate::fault::{Args, Complaint, Draws, Entry, Example, Fault, Frames, Kind, Make, Piece, Seen, To, make};
 use saywhy_proto::frame::Header;
 
 pub(super) const ENTRY: Entry = Entry {
     name: "corrupt",
+    kind: Kind::Frames,
     value: "",
     about: "the lowest bit of one byte of a message flips; which byte is drawn",
     to: To::Client,
     parameters: FRAMES,
-    examples: &[Example { fault: "corrupt,after=2msg,times=1", seen: Seen::by_all("1 ? 3, 1000 bye") }],
+    examples: &[Example { fault: "corrupt,after=2msg,times=1", seen: Seen::by_all("1 ? 3, 1000") }],
     read,
 };
 

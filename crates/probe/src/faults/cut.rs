@@ -1,20 +1,21 @@
 //! The connection is cut.
 
-use crate::fault::{Args, Complaint, Cut, Effect, Entry, Example, Fault, Make, Moment, Place, Seen, To, make};
+use crate::fault::{Args, Complaint, Cut, Effect, Entry, Example, Fault, Kind, Make, Moment, Place, Seen, To, make};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "cut",
+    kind: Kind::Moment,
     value: "=fin|rst|silence|half-open",
     about: "TCP ends (fin), is reset (rst), passes nothing any more as if a cable was pulled (silence), or the server is gone \
             and the client is not told (half-open); `inside`: in the middle of a frame",
     to: To::Both,
     parameters: &["inside", "after", "at", "every", "p", "times", "to"],
     examples: &[
-        Example { fault: "cut=fin,after=3msg,to=client", seen: Seen::by_all("1 2, 1006") },
-        Example { fault: "cut=rst,after=3msg,to=client", seen: Seen::by_all("1 2, 1006") },
-        Example { fault: "cut=rst,inside,after=3msg,to=client", seen: Seen::by_all("1 2, 1006") },
-        Example { fault: "cut=silence,after=3msg,to=client", seen: Seen::by_all("1 2, nothing") },
-        Example { fault: "cut=half-open,after=3msg,to=client", seen: Seen::by_all("1 2, nothing") },
+        Example { fault: "cut=fin", seen: Seen::by_all("1 2 3, 1006") },
+        Example { fault: "cut=rst", seen: Seen::by_all("1 2 3, 1006") },
+        Example { fault: "cut=fin,inside,to=client", seen: Seen::by_all("1 2 3, 1006") },
+        Example { fault: "cut=silence", seen: Seen::by_all("1 2 3, nothing") },
+        Example { fault: "cut=half-open", seen: Seen::by_all("1 2 3, nothing") },
     ],
     read,
 };

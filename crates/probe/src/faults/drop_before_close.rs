@@ -1,11 +1,12 @@
 //! The last word is lost: TCP is reset just before it.
 
 use super::FRAMES;
-use crate::fault::{Args, Complaint, Entry, Example, Fault, Frames, Make, Piece, Seen, To, make};
+use crate::fault::{Args, Complaint, Entry, Example, Fault, Frames, Kind, Make, Piece, Seen, To, make};
 use saywhy_proto::frame::{Header, Opcode};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "drop-before-close",
+    kind: Kind::Frames,
     value: "",
     about: "where a Close is about to pass, TCP is reset instead",
     to: To::Client,

@@ -1,16 +1,17 @@
 //! A message that arrives twice.
 
 use super::{FRAMES, MESSAGE_BYTES};
-use crate::fault::{Args, Complaint, Entry, Example, Fault, Frames, Make, Piece, Seen, To, make};
+use crate::fault::{Args, Complaint, Entry, Example, Fault, Frames, Kind, Make, Piece, Seen, To, make};
 use saywhy_proto::frame::Header;
 
 pub(super) const ENTRY: Entry = Entry {
     name: "duplicate",
+    kind: Kind::Frames,
     value: "",
     about: "a message of at most 1 MiB passes twice",
     to: To::Client,
     parameters: FRAMES,
-    examples: &[Example { fault: "duplicate,after=1msg", seen: Seen::by_all("1 1 2 2 3 3, 1000 bye") }],
+    examples: &[Example { fault: "duplicate,after=1msg", seen: Seen::by_all("1 1 2 2 3 3, 1000") }],
     read,
 };
 

@@ -1,16 +1,17 @@
 //! A long way.
 
 use super::PACE;
-use crate::fault::{Args, Complaint, Entry, Example, Fault, Make, Pace, Seen, To, duration, make};
+use crate::fault::{Args, Complaint, Entry, Example, Fault, Kind, Make, Pace, Seen, To, duration, make};
 use std::time::Duration;
 
 pub(super) const ENTRY: Entry = Entry {
     name: "latency",
+    kind: Kind::Pace,
     value: "=TIME|=LEAST..MOST",
     about: "each frame, and each half of the handshake, is held up for so long; nothing overtakes",
     to: To::Both,
     parameters: PACE,
-    examples: &[Example { fault: "latency=5ms..50ms", seen: Seen::by_all("1 2 3, 1000 bye") }],
+    examples: &[Example { fault: "latency=5ms..50ms", seen: Seen::by_all("1 2 3, 1000") }],
     read,
 };
 

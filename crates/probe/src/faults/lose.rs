@@ -1,16 +1,17 @@
 //! A message that never arrives.
 
 use super::FRAMES;
-use crate::fault::{Args, Complaint, Entry, Example, Fault, Frames, Make, Piece, Seen, To, make};
+use crate::fault::{Args, Complaint, Entry, Example, Fault, Frames, Kind, Make, Piece, Seen, To, make};
 use saywhy_proto::frame::Header;
 
 pub(super) const ENTRY: Entry = Entry {
     name: "lose",
+    kind: Kind::Frames,
     value: "",
     about: "a message is swallowed",
     to: To::Client,
     parameters: FRAMES,
-    examples: &[Example { fault: "lose,after=2msg,times=1", seen: Seen::by_all("1 3, 1000 bye") }],
+    examples: &[Example { fault: "lose,after=2msg,times=1", seen: Seen::by_all("1 3, 1000") }],
     read,
 };
 

@@ -1,16 +1,17 @@
 //! A mask where there must be none, and none where there must be one.
 
 use super::MOMENT;
-use crate::fault::{Args, Complaint, Effect, Entry, Example, Fault, KEY, Make, Moment, Seen, To, forge, make};
+use crate::fault::{Args, Complaint, Effect, Entry, Example, Fault, KEY, Kind, Make, Moment, Seen, To, forge, make};
 use saywhy_proto::frame::{self, Opcode};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "masked",
+    kind: Kind::Moment,
     value: "",
     about: "a masked message is written, which no server may send; with `to=server` one without a mask, which no client may",
     to: To::Client,
     parameters: MOMENT,
-    examples: &[Example { fault: "masked,after=3msg", seen: Seen::by_all("1 2, 1006") }],
+    examples: &[Example { fault: "masked", seen: Seen::by_all("1 2 3, 1006") }],
     read,
 };
 

@@ -1,11 +1,12 @@
 //! Closes that never arrive.
 
 use super::FRAMES;
-use crate::fault::{Args, Complaint, Entry, Example, Fault, Frames, Make, Piece, Seen, To, make};
+use crate::fault::{Args, Complaint, Entry, Example, Fault, Frames, Kind, Make, Piece, Seen, To, make};
 use saywhy_proto::frame::{Header, Opcode};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "no-close",
+    kind: Kind::Frames,
     value: "",
     about: "Closes are swallowed: what comes of it is the end of TCP, when the server ends it",
     to: To::Client,

@@ -1,11 +1,12 @@
 //! Pongs that never arrive: whoever pings takes the other for dead.
 
 use super::FRAMES;
-use crate::fault::{Args, Complaint, Entry, Example, Fault, Frames, Make, Piece, Seen, To, make};
+use crate::fault::{Args, Complaint, Entry, Example, Fault, Frames, Kind, Make, Piece, Seen, To, make};
 use saywhy_proto::frame::{Header, Opcode};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "no-pong",
+    kind: Kind::Frames,
     value: "",
     about: "Pongs are swallowed: whoever pings takes the other for dead, and ends the connection",
     to: To::Both,

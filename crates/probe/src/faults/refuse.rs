@@ -1,11 +1,12 @@
 //! No, in HTTP, where a page cannot read it.
 
-use crate::fault::{Answer, Args, Complaint, Entry, Example, Fault, Make, Seen, To, duration, make};
+use crate::fault::{Answer, Args, Complaint, Entry, Example, Fault, Kind, Make, Seen, To, duration, make};
 use http::StatusCode;
 use std::time::Duration;
 
 pub(super) const ENTRY: Entry = Entry {
     name: "refuse",
+    kind: Kind::Handshake,
     value: "=STATUS",
     about: "the handshake is answered with this HTTP status; `body` and `retry-after=TIME` are what else it says",
     to: To::Client,

@@ -1,16 +1,17 @@
 //! Two messages in the wrong order.
 
 use super::{FRAMES, MESSAGE_BYTES};
-use crate::fault::{Args, Complaint, Entry, Example, Fault, Frames, Make, Piece, Seen, To, make};
+use crate::fault::{Args, Complaint, Entry, Example, Fault, Frames, Kind, Make, Piece, Seen, To, make};
 use saywhy_proto::frame::{Header, Opcode};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "reorder",
+    kind: Kind::Frames,
     value: "",
     about: "a message of at most 1 MiB waits until the next has passed",
     to: To::Client,
     parameters: FRAMES,
-    examples: &[Example { fault: "reorder,after=1msg,times=1", seen: Seen::by_all("2 1 3, 1000 bye") }],
+    examples: &[Example { fault: "reorder,after=1msg,times=1", seen: Seen::by_all("2 1 3, 1000") }],
     read,
 };
 

@@ -1,16 +1,17 @@
 //! A Close with a code that nobody may send.
 
-use crate::fault::{Args, Complaint, Effect, Entry, Example, Fault, Make, Moment, Seen, To, forge, make};
+use crate::fault::{Args, Complaint, Effect, Entry, Example, Fault, Kind, Make, Moment, Seen, To, forge, make};
 use saywhy_codes::Observed;
 use saywhy_proto::frame::{self, Opcode};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "reserved-code",
+    kind: Kind::Moment,
     value: "[=CODE]",
     about: "a Close with this code is written, whether it may be sent or not; without one it is 1006",
     to: To::Client,
     parameters: super::MOMENT,
-    examples: &[Example { fault: "reserved-code=1006,after=3msg", seen: Seen::by_all("1 2, 1006") }],
+    examples: &[Example { fault: "reserved-code=1006", seen: Seen::by_all("1 2 3, 1006") }],
     read,
 };
 

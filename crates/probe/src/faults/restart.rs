@@ -1,18 +1,21 @@
 //! A deploy: everybody is sent away at once, and for a while nobody is let in.
 
 use super::close;
-use crate::fault::{Amount, Args, Complaint, Effect, Entry, Example, Fault, Make, Moment, Seen, To, duration, make};
+use crate::fault::{
+    Amount, Args, Complaint, Effect, Entry, Example, Fault, Kind, Make, Moment, Seen, To, duration, make,
+};
 use saywhy_codes::{CloseCode, CloseReason};
 use std::time::Duration;
 
 pub(super) const ENTRY: Entry = Entry {
     name: "restart",
+    kind: Kind::Moment,
     value: "[=TIME]",
     about: "every connection is closed with 1012 (Service Restart) at the same moment, and for so long whoever comes is answered \
             with 503",
     to: To::Client,
     parameters: &["at", "every"],
-    examples: &[Example { fault: "restart=1s,every=2s", seen: Seen::by_all("1 2 3, 1012 restarting") }],
+    examples: &[Example { fault: "restart=1s", seen: Seen::by_all("1 2 3, 1012 restarting") }],
     read,
 };
 

@@ -1,16 +1,17 @@
 //! A bit that only an extension could give a meaning.
 
 use super::MOMENT;
-use crate::fault::{Args, Complaint, Effect, Entry, Example, Fault, Make, Moment, Seen, To, forge, make};
+use crate::fault::{Args, Complaint, Effect, Entry, Example, Fault, Kind, Make, Moment, Seen, To, forge, make};
 use saywhy_proto::frame::{self, Opcode};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "rsv",
+    kind: Kind::Moment,
     value: "",
     about: "a frame with the second reserved bit set is written",
     to: To::Client,
     parameters: MOMENT,
-    examples: &[Example { fault: "rsv,after=3msg", seen: Seen::by_all("1 2, 1006") }],
+    examples: &[Example { fault: "rsv", seen: Seen::by_all("1 2 3, 1006") }],
     read,
 };
 

@@ -1,15 +1,16 @@
 //! Frames that arrive in crumbs.
 
 use super::PACE;
-use crate::fault::{Args, Complaint, Entry, Example, Fault, Make, Pace, Seen, To, make};
+use crate::fault::{Args, Complaint, Entry, Example, Fault, Kind, Make, Pace, Seen, To, make};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "slice",
+    kind: Kind::Pace,
     value: "=BYTES",
     about: "each write has at most so many bytes, and there is one in a millisecond",
     to: To::Both,
     parameters: PACE,
-    examples: &[Example { fault: "slice=1", seen: Seen::by_all("1 2 3, 1000 bye") }],
+    examples: &[Example { fault: "slice=1", seen: Seen::by_all("1 2 3, 1000") }],
     read,
 };
 
