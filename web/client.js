@@ -235,7 +235,7 @@ var Socket = class {
     socket.addEventListener("message", ({ data }) => this.#isOver || this.#isClosing || hearer.heard(data));
     socket.addEventListener("error", () => {
     });
-    socket.addEventListener("close", ({ code, reason, wasClean }) => this.#end({ code, reason, wasClean }));
+    socket.addEventListener("close", ({ code, reason, wasClean }) => this.#end({ code: code || 1006, reason, wasClean }));
   }
   /** We have said Close: what still arrives is not heard. */
   get isClosing() {
@@ -252,7 +252,10 @@ var Socket = class {
   send(data) {
     this.#socket.send(data);
   }
-  /** Begins the closing handshake. Throws on a code that the platform forbids. */
+  /**
+   * Begins the closing handshake. Throws on a code that the platform forbids. While it connects there is no handshake, and
+   * Node from 22 on tells of the end before this returns.
+   */
   close(code, reason) {
     this.#socket.close(code, reason);
     this.#isClosing = true;
@@ -262,17 +265,17 @@ var Socket = class {
   deadline(ms, why) {
     this.timer(ms, () => this.giveUp(why));
   }
-  /** A socket waits for one thing at a time: a new timer takes the place of the old one. */
+  /** A socket waits for one thing at a time, and for nothing once it is over: a new timer takes the place of the old one. */
   timer(ms, act) {
     this.#stopTimer();
-    this.#stopTimer = this.#clock.after(ms, act);
+    if (!this.#isOver) this.#stopTimer = this.#clock.after(ms, act);
   }
   stopTimer() {
     this.#stopTimer();
   }
   giveUp(why) {
-    if (!this.#isClosing) this.#socket.close(TIMEOUT, why);
     this.#end(null, why);
+    if (!this.#isClosing) this.#socket.close(TIMEOUT, why);
   }
   #end(close, gaveUp) {
     if (this.#isOver) return;
@@ -856,7 +859,13 @@ var Lifeline = class {
   /** The polite end. It is over when the server has confirmed it, or has had its time. */
   #leave(cause, code, reason) {
     if (this.#farewell) return;
-    this.#link?.close(code, reason);
+    this.#farewell = cause;
+    try {
+      this.#link?.close(code, reason);
+    } catch (refusal) {
+      this.#farewell = void 0;
+      throw refusal;
+    }
     this.#bid(cause);
     if (!this.#link) this.#finish(cause, null);
   }
@@ -870,7 +879,7 @@ var Lifeline = class {
     this.#become("closed", ending);
   }
   #bid(cause) {
-    if (this.#farewell) return;
+    if (this.signal.aborted) return;
     this.#farewell = cause;
     this.#stopTimer();
     this.#abort.abort(cause);
@@ -1241,7 +1250,9 @@ var Client = class {
   /** So that ids of different clients differ in the server's log. */
   #prefix;
   #connection;
-  /** Whether requests go out: the session is ready, and the rooms are joined again. */
+  /** What sends requests of this client's own: they go ahead of what waits, and are never sent twice. */
+  #own = [];
+  /** Whether what waits goes out: the session is ready, and the rooms are joined again. */
   #isFlowing = false;
   #lastId = 0;
   /** Of the next message that the rate limit permits. */
@@ -1370,6 +1381,7 @@ var Client = class {
   }
   #gone() {
     this.#connection = void 0;
+    this.#own = [];
     this.#isFlowing = false;
     this.#rooms.gone();
     this.#stopPause?.();
@@ -1420,13 +1432,14 @@ var Client = class {
     this.#flush();
     return request;
   }
-  /** Sends what waits, as fast as the server permits. */
+  /** Sends what this client needs itself, then what waits, as fast as the server permits. */
   #flush() {
     const connection = this.#connection;
-    while (connection && this.#isFlowing && !connection.isEnding && !this.#stopPause) {
-      const request = this.#outgoing.next;
-      if (!request) return;
-      if (this.#isTooBig(request)) {
+    while (connection && !connection.isEnding && !this.#stopPause) {
+      const hasOwn = this.#own.length > 0;
+      const request = this.#isFlowing && !hasOwn ? this.#outgoing.next : void 0;
+      if (!hasOwn && !request) return;
+      if (request && this.#isTooBig(request)) {
         this.#outgoing.remove(request);
         request.fail(tooBig(request));
         continue;
@@ -1439,12 +1452,16 @@ var Client = class {
         });
         return;
       }
-      this.#outgoing.sent(this.#platform.clock.now());
-      const { id, type, text: text2, room, since } = request;
-      if (type === "join" && room !== void 0) this.#rooms.joining(room, since);
-      if (type === "leave" && room !== void 0) this.#rooms.left(room);
-      connection.ask(id, text2, (answer) => answer && this.#answered(request, answer));
+      if (request) this.#send(connection, request);
+      else this.#own.shift()?.(connection);
     }
+  }
+  #send(connection, request) {
+    this.#outgoing.sent(this.#platform.clock.now());
+    const { id, type, text: text2, room, since } = request;
+    if (type === "join" && room !== void 0) this.#rooms.joining(room, since);
+    if (type === "leave" && room !== void 0) this.#rooms.left(room);
+    connection.ask(id, text2, (answer) => answer && this.#answered(request, answer));
   }
   #answered(request, answer) {
     this.#outgoing.remove(request);
@@ -1461,11 +1478,13 @@ var Client = class {
     }
     request.settle({ ok: true, data });
   }
-  /** A request of this client's own: ahead of what waits, and never sent twice. */
+  /** A request of this client's own. */
   #ask(type, data, answered) {
     if (this.state !== "ready") return;
     const id = this.#id();
-    this.#connection?.ask(id, write(type, JSON.stringify(data), id), answered);
+    const text2 = write(type, JSON.stringify(data), id);
+    this.#own.push((connection) => connection.ask(id, text2, answered));
+    this.#flush();
   }
   #isTooBig({ bytes }) {
     const limit = this.#connection?.messageBytes ?? 0;

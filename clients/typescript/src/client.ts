@@ -51,7 +51,9 @@ export class Client implements AsyncIterable<Message> {
   readonly #prefix: string;
 
   #connection: Connection | undefined;
-  /** Whether requests go out: the session is ready, and the rooms are joined again. */
+  /** What sends requests of this client's own: they go ahead of what waits, and are never sent twice. */
+  #own: ((connection: Connection) => void)[] = [];
+  /** Whether what waits goes out: the session is ready, and the rooms are joined again. */
   #isFlowing = false;
   #lastId = 0;
   /** Of the next message that the rate limit permits. */
@@ -199,6 +201,7 @@ export class Client implements AsyncIterable<Message> {
 
   #gone(): void {
     this.#connection = undefined;
+    this.#own = [];
     this.#isFlowing = false;
     this.#rooms.gone();
     this.#stopPause?.();
@@ -262,13 +265,14 @@ export class Client implements AsyncIterable<Message> {
     return request;
   }
 
-  /** Sends what waits, as fast as the server permits. */
+  /** Sends what this client needs itself, then what waits, as fast as the server permits. */
   #flush(): void {
     const connection = this.#connection;
-    while (connection && this.#isFlowing && !connection.isEnding && !this.#stopPause) {
-      const request = this.#outgoing.next;
-      if (!request) return;
-      if (this.#isTooBig(request)) {
+    while (connection && !connection.isEnding && !this.#stopPause) {
+      const hasOwn = this.#own.length > 0;
+      const request = this.#isFlowing && !hasOwn ? this.#outgoing.next : undefined;
+      if (!hasOwn && !request) return;
+      if (request && this.#isTooBig(request)) {
         this.#outgoing.remove(request);
         request.fail(tooBig(request));
         continue;
@@ -281,12 +285,17 @@ export class Client implements AsyncIterable<Message> {
         });
         return;
       }
-      this.#outgoing.sent(this.#platform.clock.now());
-      const { id, type, text, room, since } = request;
-      if (type === "join" && room !== undefined) this.#rooms.joining(room, since);
-      if (type === "leave" && room !== undefined) this.#rooms.left(room);
-      connection.ask(id, text, (answer) => answer && this.#answered(request, answer));
+      if (request) this.#send(connection, request);
+      else this.#own.shift()?.(connection);
     }
+  }
+
+  #send(connection: Connection, request: Request): void {
+    this.#outgoing.sent(this.#platform.clock.now());
+    const { id, type, text, room, since } = request;
+    if (type === "join" && room !== undefined) this.#rooms.joining(room, since);
+    if (type === "leave" && room !== undefined) this.#rooms.left(room);
+    connection.ask(id, text, (answer) => answer && this.#answered(request, answer));
   }
 
   #answered(request: Request, answer: NonNullable<Answer>): void {
@@ -305,11 +314,13 @@ export class Client implements AsyncIterable<Message> {
     request.settle({ ok: true, data });
   }
 
-  /** A request of this client's own: ahead of what waits, and never sent twice. */
+  /** A request of this client's own. */
   #ask(type: string, data: unknown, answered: (answer: Answer) => void): void {
     if (this.state !== "ready") return;
     const id = this.#id();
-    this.#connection?.ask(id, write(type, JSON.stringify(data), id), answered);
+    const text = write(type, JSON.stringify(data), id);
+    this.#own.push((connection) => connection.ask(id, text, answered));
+    this.#flush();
   }
 
   #isTooBig({ bytes }: Request): boolean {

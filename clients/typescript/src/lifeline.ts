@@ -354,7 +354,14 @@ export class Lifeline<R, E extends LifeEvents<R>> {
   /** The polite end. It is over when the server has confirmed it, or has had its time. */
   #leave(cause: SaywhyError, code: number, reason: string): void {
     if (this.#farewell) return;
-    this.#link?.close(code, reason);
+    // Before the link is closed, which may be over at once and is no connection that was lost.
+    this.#farewell = cause;
+    try {
+      this.#link?.close(code, reason);
+    } catch (refusal) {
+      this.#farewell = undefined;
+      throw refusal;
+    }
     this.#bid(cause);
     if (!this.#link) this.#finish(cause, null);
   }
@@ -370,7 +377,7 @@ export class Lifeline<R, E extends LifeEvents<R>> {
   }
 
   #bid(cause: SaywhyError): void {
-    if (this.#farewell) return;
+    if (this.signal.aborted) return;
     this.#farewell = cause;
     this.#stopTimer();
     this.#abort.abort(cause);

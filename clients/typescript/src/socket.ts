@@ -43,7 +43,8 @@ export class Socket {
     socket.addEventListener("message", ({ data }) => this.#isOver || this.#isClosing || hearer.heard(data));
     // A browser's error event says nothing, and a close event follows. Node's `ws` throws when nobody listens.
     socket.addEventListener("error", () => {});
-    socket.addEventListener("close", ({ code, reason, wasClean }) => this.#end({ code, reason, wasClean }));
+    // Deno says 0 where all others say 1006: no Close that could be read has come.
+    socket.addEventListener("close", ({ code, reason, wasClean }) => this.#end({ code: code || 1006, reason, wasClean }));
   }
 
   /** We have said Close: what still arrives is not heard. */
@@ -65,7 +66,10 @@ export class Socket {
     this.#socket.send(data);
   }
 
-  /** Begins the closing handshake. Throws on a code that the platform forbids. */
+  /**
+   * Begins the closing handshake. Throws on a code that the platform forbids. While it connects there is no handshake, and
+   * Node from 22 on tells of the end before this returns.
+   */
   close(code: number, reason: string): void {
     this.#socket.close(code, reason);
     this.#isClosing = true;
@@ -77,10 +81,10 @@ export class Socket {
     this.timer(ms, () => this.giveUp(why));
   }
 
-  /** A socket waits for one thing at a time: a new timer takes the place of the old one. */
+  /** A socket waits for one thing at a time, and for nothing once it is over: a new timer takes the place of the old one. */
   timer(ms: number, act: () => void): void {
     this.#stopTimer();
-    this.#stopTimer = this.#clock.after(ms, act);
+    if (!this.#isOver) this.#stopTimer = this.#clock.after(ms, act);
   }
 
   stopTimer(): void {
@@ -88,8 +92,9 @@ export class Socket {
   }
 
   giveUp(why: string): void {
-    if (!this.#isClosing) this.#socket.close(TIMEOUT, why);
+    // Said first, as the platform may have a say of its own before its `close()` returns.
     this.#end(null, why);
+    if (!this.#isClosing) this.#socket.close(TIMEOUT, why);
   }
 
   #end(close: Close | null, gaveUp?: string): void {

@@ -1,8 +1,8 @@
 // The client against scripted sockets, in virtual time.
 import assert from "node:assert/strict";
 import test from "node:test";
-import { connect, SaywhyError } from "../dist/index.js";
-import { at, settled, start, take } from "./support/fake.mjs";
+import { connect, connectPlain, SaywhyError } from "../dist/index.js";
+import { at, HastySocket, settled, start, take } from "./support/fake.mjs";
 
 const unauthorized = { code: 4003, name: "unauthorized", message: "Sign in", fatal: true, retry: "reauthenticate" };
 const facts = ({ name, source, code, retry, fatal, closeCode, requestId }) => ({ name, source, code, retry, fatal, closeCode, requestId });
@@ -121,6 +121,22 @@ test("a connection that never came to be says no more than is known", async () =
   chat.close();
 });
 
+test("a platform that has no code for the end of a connection is read as those that say 1006", async () => {
+  for (const dial of [connect, connectPlain]) {
+    for (const arrive of [() => {}, ({ socket }) => socket.ready()]) {
+      const [odd, usual] = [0, 1006].map((code) => {
+        const world = start({}, dial);
+        arrive(world);
+        world.socket.end(code);
+        const [{ cause }] = world.told("waiting");
+        return { ...facts(cause), message: cause.message };
+      });
+      assert.deepEqual(odd, usual);
+      assert.deepEqual([odd.name, odd.source, odd.code, odd.closeCode], ["connection_lost", "network", 1006, 1006]);
+    }
+  }
+});
+
 test("a network that swallows everything is given up after 30 s", async () => {
   const { socket, told, clock } = start();
   await clock.pass(30_000);
@@ -130,6 +146,18 @@ test("a network that swallows everything is given up after 30 s", async () => {
   socket.ready();
   socket.end(1006);
   assert.deepEqual([told("waiting").length, told("authenticating").length, told("ready").length], [1, 0, 0]);
+});
+
+test("what was given up is told as that, also where close() tells of the end before it returns", async () => {
+  for (const dial of [connect, connectPlain]) {
+    const { chat, clock, told } = start({ Socket: HastySocket }, dial);
+    await clock.pass(30_000);
+    const [{ cause }, ...others] = told("waiting");
+    assert.match(cause.message, /^The connection was given up: /);
+    assert.deepEqual([cause.closeCode, others], [undefined, []]);
+    chat.close();
+    assert.ok(clock.isIdle);
+  }
 });
 
 test("a token travels as a subprotocol, is kept, and is asked for again when it is refused; once", async () => {
@@ -354,6 +382,52 @@ test("what piled up is sent no faster than the server permits", async () => {
   assert.ok(world.socket.sent.length - first <= 50);
   await world.clock.pass(3_000);
   assert.deepEqual(world.socket.sent.map(({ data }) => data.body), [...Array(200).keys()]);
+});
+
+/** How many messages too many a client of 64 rooms sends that comes back to a server which takes 20 at once, and 10/s. */
+async function tooMany(limits) {
+  const rooms = Array.from({ length: 64 }, (_, n) => `room-${n}`);
+  const [BURST, PER_MS] = [20, 0.01];
+  const world = start({ token: ({ reason }) => reason });
+  await settled();
+  world.socket.ready({ limits: {} });
+  for (const room of rooms) {
+    void world.chat.request("join", { room });
+    world.socket.ok("join", { room, position: at(0), recovered: false });
+  }
+  await settled();
+  world.socket.end(1006);
+  await world.clock.pass(1_000);
+  const { socket } = world;
+  socket.ready({ heartbeat_ms: 0, limits });
+  const reply = world.chat.request("members", { room: "room-0" });
+  socket.say({ type: "auth_expiring", data: { expires_in_ms: 30_000 } });
+  let [allowed, counted, excess] = [BURST, 0, 0];
+  for (let ms = 0; ms < 10_000; ms += 1) {
+    await world.clock.pass(1);
+    allowed = Math.min(BURST, allowed + PER_MS);
+    for (const { type, data, meta } of socket.sent.slice(counted)) {
+      counted += 1;
+      if (allowed >= 1) allowed -= 1;
+      else excess += 1;
+      const facts = { room: data.room, position: at(0), recovered: true, members: [] };
+      socket.say({ type: "ok", data: facts, meta: { request_id: meta.request_id } });
+    }
+  }
+  assert.equal((await reply).ok, true);
+  // What the client needs itself goes first, and all in its order.
+  assert.deepEqual(socket.sent.map(({ type }) => type), [...rooms.map(() => "join"), "authenticate", "members"]);
+  assert.deepEqual(socket.asked("join").map(({ data }) => data.room), rooms);
+  assert.deepEqual(world.told("rejoined").map(({ room }) => room), rooms);
+  return excess;
+}
+
+test("a client in many rooms comes back to them no faster than the server permits", async () => {
+  assert.equal(await tooMany({ messages_per_s: 10, message_burst: 20 }), 0);
+});
+
+test("one that is not told the limit would be noticed", async () => {
+  assert.ok((await tooMany({ messages_per_s: 0, message_burst: 0 })) >= 44);
 });
 
 test("messages come in order and once, across a reconnect that resumes", async () => {
@@ -651,6 +725,31 @@ test("a code that the platform forbids closes nothing", async () => {
   assert.throws(() => chat.close(1006), RangeError);
   assert.equal(chat.state, "ready");
   assert.equal(chat.send("a", 1).status, "sent");
+});
+
+test("a client that is closed while it connects was not lost, also where close() tells of the end before it returns", async () => {
+  const ways = {
+    closed: ({ chat }) => void chat.close(),
+    aborted: (_, controller) => controller.abort(),
+  };
+  for (const dial of [connect, connectPlain]) {
+    for (const [name, end] of Object.entries(ways)) {
+      const controller = new AbortController();
+      const world = start({ Socket: HastySocket, signal: controller.signal }, dial);
+      const { chat, clock, said } = world;
+      const ready = chat.ready().then(() => "ready", (error) => error.name);
+      const sending = dial === connect ? chat.send("a", 1).reply : undefined;
+      assert.throws(() => chat.close(1006), RangeError);
+      assert.deepEqual([chat.state, said], ["connecting", []]);
+      end(world, controller);
+      const { cause, close } = await chat.closed;
+      assert.deepEqual([cause.name, cause.source, close.code, await ready], [name, "client", 1006, name]);
+      assert.equal((await sending)?.error, sending && cause);
+      assert.deepEqual(said.map(({ event }) => event), ["closed"]);
+      // No deadline is kept for what is over.
+      assert.deepEqual([clock.isIdle, world.listeners()], [true, 0]);
+    }
+  }
 });
 
 test("a signal ends it in every state", async () => {

@@ -104,7 +104,6 @@ export const SCENARIOS = {
 
   "a server that is gone is told from one that says no": {
     server: { hasOwnKey: true },
-    todo: { Deno: "it reports a Close 0 where all others report 1006, and the client takes it for a server's" },
     async play({ connect, host, mint, heard }) {
       const chat = connect("/ws", { token: () => mint("alice"), random: () => 0.2 });
       await chat.ready();
@@ -205,7 +204,6 @@ export const SCENARIOS = {
   },
 
   "aborted while connecting": {
-    todo: { "Node 24": "its close() tells of the end before it returns, and the client takes that for a connection that was lost" },
     async play({ connect, hole }) {
       await aborted(connect, hole, {}, async (chat) => same(chat.state, "connecting"));
     },
