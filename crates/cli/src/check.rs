@@ -43,7 +43,12 @@ pub(crate) fn data(line: &str) {
 
 /// Whether standard error is a terminal that wants colours: <https://no-color.org>.
 pub(crate) fn colour() -> bool {
-    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    wants_colour(&std::io::stderr())
+}
+
+/// Whether a stream is a terminal that wants colours.
+pub(crate) fn wants_colour(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn print(args: &CheckArgs, outcome: &Result<Config, Failure>) {

@@ -21,7 +21,7 @@ mod shape;
 mod values;
 
 pub(crate) use args::ServeArgs;
-pub(crate) use problem::{Failure, Report, escape, render};
+pub(crate) use problem::{Failure, Paint, Report, escape, render};
 pub(crate) use read::read;
 pub(crate) use rules::token_key;
 pub(crate) use schema::schema;

@@ -7,6 +7,7 @@ mod check;
 mod config;
 mod connect;
 mod dev;
+mod explain;
 mod fault;
 mod keys;
 mod routes;
@@ -14,7 +15,8 @@ mod serve;
 mod setup;
 mod token;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use std::process::ExitCode;
 
 /// WebSockets that say why: every connection that is refused, limited, cut, replaced or restarted tells its client what
@@ -37,10 +39,23 @@ enum Command {
     Token(token::TokenCommand),
     /// Talk to any WebSocket server, from a terminal or a pipe, and say how it ended
     Connect(Box<connect::ConnectArgs>),
+    /// What a close code, an HTTP status, a name or the text of an error means, who is to blame, and what to do
+    Explain(explain::ExplainArgs),
     /// Break connections on purpose: a proxy in front of a server, to test its clients with
     Fault(Box<fault::FaultArgs>),
     /// Print the JSON Schema of the configuration
     Schema,
+    /// Print what makes a shell complete these commands
+    #[command(after_help = "\
+Examples:
+
+  bash  saywhy completions bash > ~/.local/share/bash-completion/completions/saywhy
+  zsh   saywhy completions zsh > \"${fpath[1]}/_saywhy\"
+  fish  saywhy completions fish > ~/.config/fish/completions/saywhy.fish")]
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
 }
 
 fn main() -> ExitCode {
@@ -56,7 +71,14 @@ fn main() -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Token(command) => token::run(&command),
         Command::Connect(args) => connect::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Fault(args) => fault::run(&args),
         Command::Schema => check::schema(),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "saywhy", &mut script);
+            check::data(&String::from_utf8_lossy(&script));
+            ExitCode::SUCCESS
+        }
     }
 }

@@ -161,14 +161,19 @@ struct Place {
 }
 
 /// The colours of a terminal, or none.
-struct Paint(bool);
+#[derive(Clone, Copy)]
+pub(crate) struct Paint(bool);
 
 impl Paint {
+    pub(crate) fn new(colour: bool) -> Self {
+        Self(colour)
+    }
+
     fn ansi(&self, code: &str, text: &str) -> String {
         if self.0 { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 
-    fn bold(&self, text: &str) -> String {
+    pub(crate) fn bold(&self, text: &str) -> String {
         self.ansi("1", text)
     }
 
@@ -176,7 +181,12 @@ impl Paint {
         self.ansi("1;31", text)
     }
 
-    fn hint(&self) -> String {
+    /// What stands for something.
+    pub(crate) fn name(&self, text: &str) -> String {
+        self.ansi("36", text)
+    }
+
+    pub(crate) fn hint(&self) -> String {
         self.ansi("1;36", "hint:")
     }
 }
