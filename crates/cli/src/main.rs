@@ -10,6 +10,7 @@ mod dev;
 mod explain;
 mod fault;
 mod keys;
+mod probe;
 mod routes;
 mod serve;
 mod setup;
@@ -43,6 +44,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Break connections on purpose: a proxy in front of a server, to test its clients with
     Fault(Box<fault::FaultArgs>),
+    /// Try everything that may go wrong on a server: what it does, whether that is right, what a browser sees
+    Probe(Box<probe::ProbeArgs>),
     /// Print the JSON Schema of the configuration
     Schema,
     /// Print what makes a shell complete these commands
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Command::Connect(args) => connect::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Fault(args) => fault::run(&args),
+        Command::Probe(args) => probe::run(&args),
         Command::Schema => check::schema(),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -22,9 +22,10 @@ mod verdict;
 pub use target::{InvalidTarget, Target};
 pub use verdict::{Finding, Verdict};
 
-use peer::{Ask, Ended, Head, Heard, PING, PONG, Peer, TEXT, Transcript};
+use peer::{Ask, Ended, Frame, Head, Heard, PING, PONG, Peer, TEXT, Transcript};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
+use serde_json::Value;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
@@ -34,12 +35,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use target::SAYWHY_V1;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// So many scenarios run at a time.
 const AT_ONCE: usize = 4;
 /// The longest that one may take, whatever happens.
 const LONGEST: Duration = Duration::from_secs(30);
+/// How often a session is asked for, and the pause in between, where a server has had enough for the moment.
+const PATIENT_TIMES: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Something that may go wrong.
 pub struct Scenario {
@@ -167,14 +171,21 @@ impl Probe {
                 return Ok(known);
             }
         };
-        known.speaks = head.header("sec-websocket-protocol") == Some(SAYWHY_V1);
-        if known.speaks {
+        // Some select whatever is on offer: only who says `ready` speaks it.
+        if head.header("sec-websocket-protocol") == Some(SAYWHY_V1) {
             match peer.next().await {
-                Heard::Frame(frame) if String::from_utf8_lossy(&frame.payload).contains("\"ready\"") => known.lets_in = true,
-                Heard::Frame(frame) => known.refusal = String::from_utf8_lossy(&frame.payload).into_owned(),
-                heard => known.refusal = format!("{heard:?}"),
+                Heard::Frame(frame) => {
+                    known.speaks = is(&frame, "ready");
+                    (known.lets_in, known.refusal) =
+                        (known.speaks, String::from_utf8_lossy(&frame.payload).into_owned());
+                    return Ok(known);
+                }
+                Heard::Silence => {}
+                heard => {
+                    known.refusal = format!("{heard:?}");
+                    return Ok(known);
+                }
             }
-            return Ok(known);
         }
         let probe = peer.text("probe");
         peer.write(&probe).await;
@@ -209,10 +220,17 @@ impl Probe {
             Err(_) => Finding::new(Verdict::Fail, format!("nothing was decided in {LONGEST:?}"), "nothing"),
         };
         if finding.verdict != Verdict::Unreachable && !attempt.is_alive().await {
-            finding = Finding::new(Verdict::Fail, format!("{}; and then the server was gone", finding.got), finding.browser);
+            finding =
+                Finding::new(Verdict::Fail, format!("{}; and then the server was gone", finding.got), finding.browser);
         }
         Tried { scenario, finding, transcript: attempt.transcript.text(), took: began.elapsed() }
     }
+}
+
+/// Whether it is a message of this type.
+fn is(frame: &Frame, kind: &str) -> bool {
+    let message: Option<Value> = serde_json::from_slice(&frame.payload).ok();
+    message.is_some_and(|message| message.get("type").and_then(Value::as_str) == Some(kind))
 }
 
 /// One scenario, under way.
@@ -226,13 +244,24 @@ pub(crate) struct Try<'a> {
 impl Try<'_> {
     /// A connection on which nothing was said yet.
     pub(crate) async fn dial(&self) -> Result<Peer, Finding> {
-        Peer::dial(self.target, self.seed, self.transcript.clone())
-            .await
-            .map_err(|error| Finding::new(Verdict::Unreachable, format!("no connection: {error}"), "onclose 1006, without a reason"))
+        Peer::dial(self.target, self.seed, self.transcript.clone()).await.map_err(|error| {
+            Finding::new(Verdict::Unreachable, format!("no connection: {error}"), "onclose 1006, without a reason")
+        })
     }
 
-    /// The answer to a handshake.
-    pub(crate) async fn ask(&self, change: impl FnOnce(Ask) -> Ask) -> Result<(Peer, Ask, Result<Head, Heard>), Finding> {
+    /// The answer to a handshake. A server that wants the prober to be slower gets its way.
+    pub(crate) async fn ask(&self, change: impl Fn(Ask) -> Ask) -> Result<(Peer, Ask, Result<Head, Heard>), Finding> {
+        for _ in 1..PATIENT_TIMES {
+            let (peer, ask, head) = self.ask_once(&change).await?;
+            if !matches!(&head, Ok(Head { status: 429 | 503, .. })) {
+                return Ok((peer, ask, head));
+            }
+            sleep(PAUSE).await;
+        }
+        self.ask_once(&change).await
+    }
+
+    async fn ask_once(&self, change: impl Fn(Ask) -> Ask) -> Result<(Peer, Ask, Result<Head, Heard>), Finding> {
         let mut peer = self.dial().await?;
         let ask = change(Ask::valid(self.target, &mut peer.rng));
         peer.write(&ask.bytes()).await;
@@ -240,19 +269,24 @@ impl Try<'_> {
         Ok((peer, ask, head))
     }
 
-    /// A session, ready to be talked to; without one the scenario is skipped.
+    /// A session, ready to be talked to; without one the scenario is skipped. A server that wants the prober to be slower gets
+    /// its way.
     pub(crate) async fn open(&self) -> Result<Peer, Finding> {
         if !self.known.lets_in {
             return Err(Finding::skipped(format!("the server lets nobody in without more: {}", self.known.refusal)));
         }
-        let (mut peer, ask, head) = self.ask(|ask| ask).await?;
-        if !head.is_ok_and(|head| ask.is_accepted_by(&head)) {
-            return Err(Finding::skipped("a valid handshake was not accepted this time"));
+        for _ in 0..PATIENT_TIMES {
+            let (mut peer, ask, head) = self.ask(|ask| ask).await?;
+            match head {
+                Ok(head) if ask.is_accepted_by(&head) && !self.known.speaks => return Ok(peer),
+                Ok(head) if ask.is_accepted_by(&head) => match peer.next().await {
+                    Heard::Frame(frame) if is(&frame, "ready") => return Ok(peer),
+                    _ => sleep(PAUSE).await,
+                },
+                Ok(_) | Err(_) => sleep(PAUSE).await,
+            }
         }
-        if self.known.speaks {
-            peer.next().await;
-        }
-        Ok(peer)
+        Err(Finding::skipped("a valid handshake was not accepted any more: is there a limit that the prober meets?"))
     }
 
     /// A session that was given these bytes, to its end.
@@ -260,7 +294,7 @@ impl Try<'_> {
         let mut peer = self.open().await?;
         let bytes = bytes(&mut peer);
         peer.write(&bytes).await;
-        Ok(peer.to_the_end().await)
+        Ok(peer.read_to_end().await)
     }
 
     /// Whether a session answers a Ping: the one sign of life that every server gives.

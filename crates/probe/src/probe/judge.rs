@@ -10,11 +10,17 @@ pub(crate) const NOTHING: &str = "onclose 1006, without a reason";
 /// A handshake that has to be refused. `status` are the right ones.
 pub(crate) fn refused(head: &Result<Head, Heard>, right: &[u16]) -> Finding {
     match head {
-        Ok(head) if right.contains(&head.status) => Finding::new(Verdict::Pass, format!("HTTP {}", head.status), NOTHING),
+        Ok(head) if right.contains(&head.status) => {
+            Finding::new(Verdict::Pass, format!("HTTP {}", head.status), NOTHING)
+        }
         Ok(head) if (400..500).contains(&head.status) => {
             Finding::new(Verdict::NonStrict, format!("HTTP {}", head.status), NOTHING)
         }
-        Ok(head) => Finding::new(Verdict::Fail, format!("HTTP {}", head.status), if head.status == 101 { "onopen" } else { NOTHING }),
+        Ok(head) => Finding::new(
+            Verdict::Fail,
+            format!("HTTP {}", head.status),
+            if head.status == 101 { "onopen" } else { NOTHING },
+        ),
         Err(Heard::Silence) => Finding::new(Verdict::Fail, "no answer", NOTHING),
         Err(_) => Finding::new(Verdict::NonStrict, "the connection was ended without an answer", NOTHING),
     }
@@ -76,7 +82,11 @@ pub(crate) async fn answered(peer: &mut Peer, name: &str) -> Outcome {
 /// A session that has to go on.
 pub(crate) fn goes_on(lives: bool, got: &str) -> Finding {
     match lives {
-        true => Finding::new(Verdict::Pass, format!("{got}, and the session goes on"), "nothing: the connection stays open"),
-        false => Finding::new(Verdict::Fail, format!("{got}, and the session does not answer a Ping any more"), NOTHING),
+        true => {
+            Finding::new(Verdict::Pass, format!("{got}, and the session goes on"), "nothing: the connection stays open")
+        }
+        false => {
+            Finding::new(Verdict::Fail, format!("{got}, and the session does not answer a Ping any more"), NOTHING)
+        }
     }
 }

@@ -388,7 +388,7 @@ impl Peer {
     }
 
     /// Reads on to the end, answering a Close as a client does, or until nothing comes any more.
-    pub(crate) async fn to_the_end(&mut self) -> Ended {
+    pub(crate) async fn read_to_end(&mut self) -> Ended {
         let mut ended = Ended::default();
         let mut until = Instant::now() + self.patience;
         loop {
@@ -425,4 +425,3 @@ impl Peer {
 pub(crate) fn code(code: u16, reason: &[u8]) -> Vec<u8> {
     [&code.to_be_bytes(), reason].concat()
 }
-

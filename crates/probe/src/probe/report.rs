@@ -73,14 +73,18 @@ pub fn junit(url: &str, tried: &[Tried], is_failure: impl Fn(Verdict) -> bool) -
 
 /// A table in Markdown.
 pub fn markdown(url: &str, tried: &[Tried]) -> String {
-    let mut text = format!("# `{url}`\n\n{}\n\n| scenario | verdict | what it did | a browser sees |\n|---|---|---|---|\n", summary(tried));
+    let mut text = format!(
+        "# `{url}`\n\n{}\n\n| scenario | verdict | what it did | a browser sees |\n|---|---|---|---|\n",
+        summary(tried)
+    );
     for Tried { scenario, finding, .. } in tried {
         let cell = |text: &str| text.replace('|', "\\|").replace(['\n', '\r'], " ");
         let verdict = match finding.verdict {
             verdict @ (Verdict::Fail | Verdict::NonStrict) => format!("**{verdict}**"),
             verdict => verdict.to_string(),
         };
-        let _ = writeln!(text, "| `{}` | {verdict} | {} | {} |", scenario.id, cell(&finding.got), cell(&finding.browser));
+        let _ =
+            writeln!(text, "| `{}` | {verdict} | {} | {} |", scenario.id, cell(&finding.got), cell(&finding.browser));
     }
     text
 }

@@ -11,7 +11,15 @@ mod liveness;
 mod messages;
 
 /// In the order in which they are reported.
-static GROUPS: [&[Scenario]; 7] = [&handshake::ALL, &authentication::ALL, &messages::ALL, &closing::ALL, &liveness::ALL, &limits::ALL, &compression::ALL];
+static GROUPS: [&[Scenario]; 7] = [
+    &handshake::ALL,
+    &authentication::ALL,
+    &messages::ALL,
+    &closing::ALL,
+    &liveness::ALL,
+    &limits::ALL,
+    &compression::ALL,
+];
 
 pub(super) fn all() -> impl Iterator<Item = &'static Scenario> {
     GROUPS.iter().copied().flatten()

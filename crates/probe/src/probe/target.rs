@@ -102,7 +102,9 @@ impl Target {
             let name = ServerName::try_from(self.host.clone()).map_err(io::Error::other)?;
             Ok(Box::new(TlsConnector::from(Arc::clone(tls)).connect(name, tcp).await?) as Box<dyn Duplex>)
         };
-        timeout(self.patience.max(Duration::from_secs(5)), connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        timeout(self.patience.max(Duration::from_secs(5)), connecting)
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 

@@ -21,8 +21,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Pass, Self::NonStrict, Self::Fail, Self::Info, Self::Skipped, Self::Unreachable];
+    pub const ALL: [Self; 6] = [Self::Pass, Self::NonStrict, Self::Fail, Self::Info, Self::Skipped, Self::Unreachable];
 
     /// A stable word.
     pub fn label(self) -> &'static str {

@@ -2,6 +2,4 @@ use crate::probe::Scenario;
 
 mod bad_parameters;
 
-pub(super) static ALL: [Scenario; 1] = [
-    bad_parameters::SCENARIO,
-];
+pub(super) static ALL: [Scenario; 1] = [bad_parameters::SCENARIO];

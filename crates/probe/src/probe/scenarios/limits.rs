@@ -2,6 +2,4 @@ use crate::probe::Scenario;
 
 mod burst;
 
-pub(super) static ALL: [Scenario; 1] = [
-    burst::SCENARIO,
-];
+pub(super) static ALL: [Scenario; 1] = [burst::SCENARIO];

@@ -4,8 +4,4 @@ mod ping;
 mod ping_inside;
 mod pong;
 
-pub(super) static ALL: [Scenario; 3] = [
-    ping::SCENARIO,
-    pong::SCENARIO,
-    ping_inside::SCENARIO,
-];
+pub(super) static ALL: [Scenario; 3] = [ping::SCENARIO, pong::SCENARIO, ping_inside::SCENARIO];

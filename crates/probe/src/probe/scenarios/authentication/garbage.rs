@@ -1,8 +1,8 @@
 //! A token that is none.
 
-use crate::probe::{Finding, Outcome, Scenario, Try, Verdict};
 use crate::probe::judge::NOTHING;
 use crate::probe::peer::Ask;
+use crate::probe::{Finding, Outcome, Scenario, Try, Verdict};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "authentication/garbage",
@@ -20,12 +20,14 @@ async fn run(t: &Try<'_>) -> Outcome {
     let (mut peer, ask, head) = t.ask(ask).await?;
     Ok(match head {
         Ok(head) if ask.is_accepted_by(&head) => {
-            let ended = peer.to_the_end().await;
+            let ended = peer.read_to_end().await;
             let verdict = if ended.close.is_some() { Verdict::Pass } else { Verdict::Info };
             Finding::new(verdict, ended.got(), ended.browser())
         }
         Ok(head) if head.status >= 500 => Finding::new(Verdict::Fail, format!("HTTP {}", head.status), NOTHING),
-        Ok(head) => Finding::new(Verdict::NonStrict, format!("HTTP {}, which a browser cannot read", head.status), NOTHING),
+        Ok(head) => {
+            Finding::new(Verdict::NonStrict, format!("HTTP {}, which a browser cannot read", head.status), NOTHING)
+        }
         Err(heard) => Finding::new(Verdict::Fail, format!("no answer: {heard:?}"), NOTHING),
     })
 }

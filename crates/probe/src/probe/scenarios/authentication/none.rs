@@ -1,7 +1,7 @@
 //! A handshake without a token or a cookie, as a signed-out page makes it.
 
-use crate::probe::{Finding, Outcome, Scenario, Try, Verdict};
 use crate::probe::judge::NOTHING;
+use crate::probe::{Finding, Outcome, Scenario, Try, Verdict};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "authentication/none",
@@ -15,10 +15,11 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 async fn run(t: &Try<'_>) -> Outcome {
     let page = format!("http://{}", t.target.authority);
-    let (mut peer, ask, head) = t.ask(|ask| ask.without("Authorization").without("Cookie").set("Origin", &page)).await?;
+    let (mut peer, ask, head) =
+        t.ask(|ask| ask.without("Authorization").without("Cookie").set("Origin", &page)).await?;
     Ok(match head {
         Ok(head) if ask.is_accepted_by(&head) => {
-            let ended = peer.to_the_end().await;
+            let ended = peer.read_to_end().await;
             match &ended.close {
                 Some((Some(_), reason)) if reason.is_empty() && ended.messages.is_empty() => {
                     Finding::new(Verdict::NonStrict, ended.got(), ended.browser())
@@ -27,7 +28,9 @@ async fn run(t: &Try<'_>) -> Outcome {
                 None => Finding::new(Verdict::Info, "101: nobody has to sign in", "onopen"),
             }
         }
-        Ok(head) => Finding::new(Verdict::NonStrict, format!("HTTP {}, which a browser cannot read", head.status), NOTHING),
+        Ok(head) => {
+            Finding::new(Verdict::NonStrict, format!("HTTP {}, which a browser cannot read", head.status), NOTHING)
+        }
         Err(heard) => Finding::new(Verdict::Fail, format!("no answer: {heard:?}"), NOTHING),
     })
 }

@@ -1,8 +1,8 @@
 //! A text after the Close.
 
-use crate::probe::{Finding, Outcome, Scenario, Try, Verdict};
 use crate::probe::judge;
 use crate::probe::peer::code;
+use crate::probe::{Finding, Outcome, Scenario, Try, Verdict};
 use saywhy_codes::CloseCode;
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -16,9 +16,8 @@ pub(super) const SCENARIO: Scenario = Scenario {
 };
 
 async fn run(t: &Try<'_>) -> Outcome {
-    let ended = t
-        .after(|peer| [peer.close(&code(CloseCode::NORMAL.as_u16(), b"")), peer.text("too late")].concat())
-        .await?;
+    let ended =
+        t.after(|peer| [peer.close(&code(CloseCode::NORMAL.as_u16(), b"")), peer.text("too late")].concat()).await?;
     Ok(match ended.messages.is_empty() {
         true => judge::closed(&ended, Some(&[CloseCode::NORMAL.as_u16()])),
         false => Finding::new(Verdict::Fail, ended.got(), ended.browser()),

@@ -1,7 +1,7 @@
 //! A Close without a code.
 
-use crate::probe::{Outcome, Scenario, Try};
 use crate::probe::judge;
+use crate::probe::{Outcome, Scenario, Try};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "closing/empty",
@@ -17,6 +17,6 @@ async fn run(t: &Try<'_>) -> Outcome {
     let mut peer = t.open().await?;
     let close = peer.close(&Vec::<u8>::new());
     peer.write(&close).await;
-    let ended = peer.to_the_end().await;
+    let ended = peer.read_to_end().await;
     Ok(judge::closed(&ended, None))
 }

@@ -1,8 +1,8 @@
 //! A Close with 1001, as a browser sends it when a page is left.
 
-use crate::probe::{Outcome, Scenario, Try};
 use crate::probe::judge;
 use crate::probe::peer::code;
+use crate::probe::{Outcome, Scenario, Try};
 use saywhy_codes::CloseCode;
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -19,6 +19,6 @@ async fn run(t: &Try<'_>) -> Outcome {
     let mut peer = t.open().await?;
     let close = peer.close(&code(CloseCode::GOING_AWAY.as_u16(), b""));
     peer.write(&close).await;
-    let ended = peer.to_the_end().await;
+    let ended = peer.read_to_end().await;
     Ok(judge::closed(&ended, Some(&[CloseCode::GOING_AWAY.as_u16(), CloseCode::NORMAL.as_u16()])))
 }

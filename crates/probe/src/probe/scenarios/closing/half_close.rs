@@ -1,7 +1,7 @@
 //! A client that ends its side without a Close.
 
-use crate::probe::{Finding, Outcome, Scenario, Try, Verdict};
 use crate::probe::peer::Heard;
+use crate::probe::{Finding, Outcome, Scenario, Try, Verdict};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "closing/half-close",
@@ -16,7 +16,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
 async fn run(t: &Try<'_>) -> Outcome {
     let mut peer = t.open().await?;
     peer.fin().await;
-    let ended = peer.to_the_end().await;
+    let ended = peer.read_to_end().await;
     let verdict = if matches!(ended.how, Some(Heard::Silence)) { Verdict::Fail } else { Verdict::Pass };
     Ok(Finding::new(verdict, ended.got(), ended.browser()))
 }

@@ -1,8 +1,8 @@
 //! A Close with 4321.
 
-use crate::probe::{Outcome, Scenario, Try};
 use crate::probe::judge;
 use crate::probe::peer::code;
+use crate::probe::{Outcome, Scenario, Try};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "closing/private",
@@ -18,6 +18,6 @@ async fn run(t: &Try<'_>) -> Outcome {
     let mut peer = t.open().await?;
     let close = peer.close(&code(4_321, b"mine"));
     peer.write(&close).await;
-    let ended = peer.to_the_end().await;
+    let ended = peer.read_to_end().await;
     Ok(judge::closed(&ended, Some(&[4_321])))
 }

@@ -1,7 +1,7 @@
 //! An offer of compression with a parameter that there is not.
 
-use crate::probe::{Finding, Outcome, Scenario, Try, Verdict};
 use crate::probe::judge::NOTHING;
+use crate::probe::{Finding, Outcome, Scenario, Try, Verdict};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "compression/bad-parameters",

@@ -1,7 +1,7 @@
 //! A client that is gone in the middle of its head.
 
-use crate::probe::{Finding, Outcome, Scenario, Try, Verdict};
 use crate::probe::peer::Ask;
+use crate::probe::{Finding, Outcome, Scenario, Try, Verdict};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "handshake/aborted",

@@ -1,7 +1,7 @@
 //! The handshake of a page of another site.
 
-use crate::probe::{Finding, Outcome, Scenario, Try, Verdict};
 use crate::probe::judge::NOTHING;
+use crate::probe::{Finding, Outcome, Scenario, Try, Verdict};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "handshake/foreign-origin",
@@ -17,7 +17,7 @@ async fn run(t: &Try<'_>) -> Outcome {
     let (mut peer, ask, head) = t.ask(|ask| ask.set("Origin", "https://elsewhere.example")).await?;
     Ok(match head {
         Ok(head) if ask.is_accepted_by(&head) => {
-            let ended = peer.to_the_end().await;
+            let ended = peer.read_to_end().await;
             match &ended.close {
                 Some(_) => Finding::new(Verdict::Pass, ended.got(), ended.browser()),
                 None => Finding::new(Verdict::NonStrict, "101: any page may connect", "onopen"),

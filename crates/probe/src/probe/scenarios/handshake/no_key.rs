@@ -1,7 +1,7 @@
 //! No Sec-WebSocket-Key.
 
-use crate::probe::{Outcome, Scenario, Try};
 use crate::probe::judge;
+use crate::probe::{Outcome, Scenario, Try};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "handshake/no-key",

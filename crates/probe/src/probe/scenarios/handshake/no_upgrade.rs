@@ -1,7 +1,7 @@
 //! Connection without Upgrade.
 
-use crate::probe::{Outcome, Scenario, Try};
 use crate::probe::judge;
+use crate::probe::{Outcome, Scenario, Try};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "handshake/no-upgrade",

@@ -1,7 +1,7 @@
 //! A plain GET, as a person or a health check makes it.
 
-use crate::probe::{Outcome, Scenario, Try};
 use crate::probe::judge;
+use crate::probe::{Outcome, Scenario, Try};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "handshake/plain-get",
@@ -14,6 +14,10 @@ pub(super) const SCENARIO: Scenario = Scenario {
 };
 
 async fn run(t: &Try<'_>) -> Outcome {
-    let (_peer, _, head) = t.ask(|ask| ask.without("Upgrade").without("Connection").without("Sec-WebSocket-Key").without("Sec-WebSocket-Version")).await?;
+    let (_peer, _, head) = t
+        .ask(|ask| {
+            ask.without("Upgrade").without("Connection").without("Sec-WebSocket-Key").without("Sec-WebSocket-Version")
+        })
+        .await?;
     Ok(judge::refused(&head, &[426, 400, 404]))
 }

@@ -1,8 +1,8 @@
 //! POST instead of GET.
 
-use crate::probe::{Outcome, Scenario, Try};
 use crate::probe::judge;
 use crate::probe::peer::Ask;
+use crate::probe::{Outcome, Scenario, Try};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "handshake/post",

@@ -1,7 +1,7 @@
 //! A Sec-WebSocket-Key that is not 16 bytes.
 
-use crate::probe::{Outcome, Scenario, Try};
 use crate::probe::judge;
+use crate::probe::{Outcome, Scenario, Try};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "handshake/short-key",

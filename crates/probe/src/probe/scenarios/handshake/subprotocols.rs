@@ -1,7 +1,7 @@
 //! Subprotocols that nobody speaks.
 
-use crate::probe::{Finding, Outcome, Scenario, Try, Verdict};
 use crate::probe::judge::NOTHING;
+use crate::probe::{Finding, Outcome, Scenario, Try, Verdict};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "handshake/subprotocols",
@@ -22,7 +22,9 @@ async fn run(t: &Try<'_>) -> Outcome {
             Some(chosen) if offered.split(", ").any(|one| one == chosen) => {
                 Finding::new(Verdict::Info, format!("101 with `{chosen}`"), "onopen")
             }
-            Some(chosen) => Finding::new(Verdict::Fail, format!("101 with `{chosen}`, which was not on offer"), NOTHING),
+            Some(chosen) => {
+                Finding::new(Verdict::Fail, format!("101 with `{chosen}`, which was not on offer"), NOTHING)
+            }
         },
         Ok(head) => Finding::new(Verdict::Pass, format!("HTTP {}", head.status), NOTHING),
         Err(heard) => Finding::new(Verdict::Fail, format!("no answer: {heard:?}"), NOTHING),

@@ -1,8 +1,8 @@
 //! A path that does not exist.
 
-use crate::probe::{Finding, Outcome, Scenario, Try, Verdict};
 use crate::probe::judge::NOTHING;
 use crate::probe::peer::Ask;
+use crate::probe::{Finding, Outcome, Scenario, Try, Verdict};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "handshake/unknown-path",
@@ -19,7 +19,7 @@ async fn run(t: &Try<'_>) -> Outcome {
     let (mut peer, ask, head) = t.ask(|ask| Ask { path: path.to_owned(), ..ask }).await?;
     Ok(match head {
         Ok(head) if ask.is_accepted_by(&head) => {
-            let ended = peer.to_the_end().await;
+            let ended = peer.read_to_end().await;
             let verdict = if ended.close.is_some() { Verdict::Pass } else { Verdict::Info };
             Finding::new(verdict, ended.got(), ended.browser())
         }

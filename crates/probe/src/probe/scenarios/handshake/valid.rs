@@ -1,7 +1,7 @@
 //! A handshake in which nothing is wrong.
 
-use crate::probe::{Finding, Outcome, Scenario, Try, Verdict};
 use crate::probe::judge::NOTHING;
+use crate::probe::{Finding, Outcome, Scenario, Try, Verdict};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "handshake/valid",
@@ -18,7 +18,11 @@ async fn run(t: &Try<'_>) -> Outcome {
     Ok(match head {
         Ok(head) if ask.is_accepted_by(&head) => Finding::new(Verdict::Pass, "101", "onopen"),
         Ok(head) if head.status == 101 => Finding::new(Verdict::Fail, "101 with a wrong Sec-WebSocket-Accept", NOTHING),
-        Ok(head) => Finding::new(Verdict::Info, format!("HTTP {}: no valid handshake is accepted without more", head.status), NOTHING),
+        Ok(head) => Finding::new(
+            Verdict::Info,
+            format!("HTTP {}: no valid handshake is accepted without more", head.status),
+            NOTHING,
+        ),
         Err(heard) => Finding::new(Verdict::Fail, format!("no answer: {heard:?}"), NOTHING),
     })
 }

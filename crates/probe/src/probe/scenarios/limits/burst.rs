@@ -1,7 +1,7 @@
 //! 300 messages in one go.
 
-use crate::probe::{Finding, Outcome, Scenario, Try, Verdict};
 use crate::probe::peer::Heard;
+use crate::probe::{Finding, Outcome, Scenario, Try, Verdict};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "limits/burst",
@@ -17,7 +17,7 @@ async fn run(t: &Try<'_>) -> Outcome {
     let mut peer = t.open().await?;
     let many: Vec<u8> = (0..300).flat_map(|n| peer.text(&format!("{{\"type\":\"ping\",\"data\":{n}}}"))).collect();
     peer.write(&many).await;
-    let ended = peer.to_the_end().await;
+    let ended = peer.read_to_end().await;
     let limited = ended.messages.iter().filter(|message| message.contains("rate_limited")).count();
     let verdict = match (&ended.close, &ended.how) {
         (Some((Some(_), reason)), _) if !reason.is_empty() => Verdict::Pass,

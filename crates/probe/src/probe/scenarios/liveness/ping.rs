@@ -2,7 +2,6 @@
 
 use crate::probe::{Finding, Outcome, Scenario, Try, Verdict};
 
-
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "liveness/ping",
     title: "a Ping with a payload",

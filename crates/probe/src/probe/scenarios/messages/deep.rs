@@ -2,7 +2,6 @@
 
 use crate::probe::{Finding, Outcome, Scenario, Try, Verdict};
 
-
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "messages/deep",
     title: "JSON that is 100,000 levels deep",
@@ -19,6 +18,7 @@ async fn run(t: &Try<'_>) -> Outcome {
     let deep = peer.text(&deep);
     peer.write(&deep).await;
     let lives = t.lives(&mut peer).await;
-    let (verdict, browser) = if lives { (Verdict::Pass, "nothing: the connection stays open") } else { (Verdict::NonStrict, "onclose") };
+    let (verdict, browser) =
+        if lives { (Verdict::Pass, "nothing: the connection stays open") } else { (Verdict::NonStrict, "onclose") };
     Ok(Finding::new(verdict, if lives { "the session goes on" } else { "the session ends" }, browser))
 }

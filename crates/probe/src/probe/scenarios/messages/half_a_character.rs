@@ -1,8 +1,8 @@
 //! A text that ends within a character, over two fragments.
 
-use crate::probe::{Outcome, Scenario, Try};
 use crate::probe::judge;
 use crate::probe::peer::TEXT;
+use crate::probe::{Outcome, Scenario, Try};
 use saywhy_codes::CloseCode;
 
 pub(super) const SCENARIO: Scenario = Scenario {

@@ -1,7 +1,7 @@
 //! A length in more bytes than it needs.
 
-use crate::probe::{Outcome, Scenario, Try};
 use crate::probe::judge;
+use crate::probe::{Outcome, Scenario, Try};
 use saywhy_codes::CloseCode;
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -15,6 +15,6 @@ pub(super) const SCENARIO: Scenario = Scenario {
 };
 
 async fn run(t: &Try<'_>) -> Outcome {
-    let ended = t.after(|peer| [&[0x81, 0x80 | 126, 0, 2, 0, 0, 0, 0][..], b"hi"].concat()).await?;
+    let ended = t.after(|_| [&[0x81, 0x80 | 126, 0, 2, 0, 0, 0, 0][..], b"hi"].concat()).await?;
     Ok(judge::violated(&ended, &[CloseCode::PROTOCOL_ERROR.as_u16()]))
 }

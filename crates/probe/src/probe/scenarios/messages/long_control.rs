@@ -1,8 +1,8 @@
 //! A Ping of 126 bytes.
 
-use crate::probe::{Outcome, Scenario, Try};
 use crate::probe::judge;
 use crate::probe::peer::PING;
+use crate::probe::{Outcome, Scenario, Try};
 use saywhy_codes::CloseCode;
 
 pub(super) const SCENARIO: Scenario = Scenario {

@@ -1,7 +1,7 @@
 //! Text that is no JSON.
 
-use crate::probe::{Outcome, Scenario, Try};
 use crate::probe::judge;
+use crate::probe::{Outcome, Scenario, Try};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "messages/malformed-json",

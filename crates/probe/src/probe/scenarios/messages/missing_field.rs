@@ -1,7 +1,7 @@
 //! A request without what it needs.
 
-use crate::probe::{Finding, Outcome, Scenario, Try};
 use crate::probe::judge;
+use crate::probe::{Finding, Outcome, Scenario, Try};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "messages/missing-field",

@@ -1,7 +1,7 @@
 //! An opcode that there is not.
 
-use crate::probe::{Outcome, Scenario, Try};
 use crate::probe::judge;
+use crate::probe::{Outcome, Scenario, Try};
 use saywhy_codes::CloseCode;
 
 pub(super) const SCENARIO: Scenario = Scenario {

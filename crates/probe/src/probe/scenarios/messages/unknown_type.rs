@@ -1,7 +1,7 @@
 //! A message of a type that there is not.
 
-use crate::probe::{Finding, Outcome, Scenario, Try};
 use crate::probe::judge;
+use crate::probe::{Finding, Outcome, Scenario, Try};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "messages/unknown-type",

@@ -1,7 +1,7 @@
 //! A frame without a mask.
 
-use crate::probe::{Outcome, Scenario, Try, WHOLE_TEXT};
 use crate::probe::judge;
+use crate::probe::{Outcome, Scenario, Try, WHOLE_TEXT};
 use saywhy_codes::CloseCode;
 
 pub(super) const SCENARIO: Scenario = Scenario {
