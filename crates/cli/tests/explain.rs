@@ -163,6 +163,24 @@ fn every_row_of_the_catalogue_is_explained_by_its_page() {
 }
 
 #[test]
+fn json_has_the_fields_that_are_documented_and_no_others() {
+    let docs = include_str!("../../../docs/explain.md");
+    let (_, docs) = docs.split_once("## For programs").unwrap();
+    let (table, prose) = docs.split_once("Each match has").unwrap();
+    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let answer = explained("websocket: close 4403: bye");
+    assert_eq!(keys(&answer), ["by", "found", "matches", "number", "query"]);
+    assert!(keys(&answer).iter().all(|key| table.contains(&format!("\n| `{key}` |"))), "{table}");
+    let fields =
+        ["blame", "code", "codes", "dialect", "do", "meaning", "name", "note", "seen", "source", "title", "why"];
+    for found in [&answer["matches"][0], &answer["number"][0]] {
+        assert_eq!(keys(found), fields);
+        assert!(fields.iter().all(|field| prose.contains(&format!("`{field}`"))), "{prose}");
+    }
+    assert_eq!(keys(&explained("turnips")), ["found", "nearest", "query"]);
+}
+
+#[test]
 fn exit_codes_and_complaints_are_as_documented() {
     let unknown = saywhy(&["explain", "rate_limitet"]);
     assert_eq!((unknown.status.code(), text(&unknown.stdout)), (Some(1), String::new()));

@@ -1,7 +1,7 @@
 //! From what somebody asks to what is known of it.
 
 use super::knowledge::{Dialect, Entry, HTTP, Knowledge, SAYWHY, STANDARD};
-use super::words::{Texts, Word, words};
+use super::words::{Likeness, Texts, Word, words};
 use saywhy_codes::{Catalogue, Dialect as CloseDialect, ErrorCode};
 
 /// What was found.
@@ -58,11 +58,18 @@ pub(super) fn find<'a>(knowledge: &'a Knowledge, what: &str) -> Result<Answer<'a
             return Ok(Answer { by: By::Number(number), matches, number: Vec::new() });
         }
     }
-    let matches = by_name(knowledge, what);
-    if !matches.is_empty() {
-        return Ok(Answer { by: By::Name, matches, number: Vec::new() });
+    let mut matches = by_name(knowledge, what);
+    let by_text = by_text(knowledge, what);
+    if matches.is_empty() {
+        return by_text;
     }
-    by_text(knowledge, what)
+    // Words that one has for a name may be what another prints.
+    for found in by_text.into_iter().flat_map(|answer| answer.matches) {
+        if !found.entry.is_vague && !matches.iter().any(|there| std::ptr::eq(there.entry, found.entry)) {
+            matches.push(found);
+        }
+    }
+    Ok(Answer { by: By::Name, matches, number: Vec::new() })
 }
 
 // ---- numbers ------------------------------------------------------------------------------------------------------
@@ -175,7 +182,7 @@ fn by_name<'a>(knowledge: &'a Knowledge, what: &str) -> Vec<Match<'a>> {
         return exact;
     }
     let plain = plain(what);
-    if plain.is_empty() {
+    if plain.is_empty() || what.contains([':', '"', '{']) {
         return Vec::new();
     }
     let named = knowledge.entries().filter(|(_, entry)| self::plain(&entry.name) == plain);
@@ -215,7 +222,11 @@ fn by_text<'a>(knowledge: &'a Knowledge, what: &str) -> Result<Answer<'a>, Neare
         .collect();
     let texts = Texts::new(patterns.iter().map(|(_, _, says)| *says));
     let mut compared = texts.compare(what);
-    compared.sort_by_key(|likeness| patterns[likeness.pattern].1.is_vague);
+    // What is around many other words gives way to them.
+    let worth = |likeness: &Likeness| {
+        if patterns[likeness.pattern].1.is_vague { likeness.score * 0.6 } else { likeness.score }
+    };
+    compared.sort_by(|a, b| worth(b).total_cmp(&worth(a)));
     let best = compared.iter().find(|likeness| likeness.is_found);
     let Some(best) = best else {
         let mut near: Vec<_> =
@@ -227,7 +238,7 @@ fn by_text<'a>(knowledge: &'a Knowledge, what: &str) -> Result<Answer<'a>, Neare
         return Err(nearest(near));
     };
     let mut matches: Vec<Match<'a>> = Vec::new();
-    for likeness in compared.iter().filter(|likeness| likeness.is_found && likeness.score >= 0.97 * best.score) {
+    for likeness in compared.iter().filter(|likeness| likeness.is_found && worth(likeness) >= 0.97 * worth(best)) {
         let (dialect, entry, _) = patterns[likeness.pattern];
         let says_more = entry.is_vague && matches.iter().any(|there| !there.entry.is_vague);
         if !says_more && !matches.iter().any(|there| std::ptr::eq(there.entry, entry)) {
@@ -266,4 +277,52 @@ fn nearest<'a>(mut near: Vec<(f64, &'a Dialect, &'a Entry)>) -> Nearest<'a> {
         }
     }
     Nearest(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn whatever_is_asked_is_answered(what in "(\\PC{0,30}|[a-zA-Z0-9 :.'{}-]{0,200}|websocket: close [0-9]{1,12}.{0,20})") {
+            let knowledge = Knowledge::load().unwrap();
+            match find(&knowledge, &what) {
+                Ok(answer) => prop_assert!(!answer.matches.is_empty()),
+                Err(Nearest(near)) => prop_assert_eq!(near.len(), NEAREST),
+            }
+        }
+    }
+
+    #[test]
+    fn every_known_text_finds_itself() {
+        let knowledge = Knowledge::load().unwrap();
+        let mut strangers = Vec::new();
+        for (dialect, entry) in knowledge.entries() {
+            for says in &entry.says {
+                let says = says.replace("{code}", "4321").replace("{status}", "403").replace("{n}", "7");
+                let is_there = |found: &Match| std::ptr::eq(found.entry, entry);
+                let found = find(&knowledge, &says).is_ok_and(|answer| {
+                    // A number with nothing around it needs no frame.
+                    answer.matches.iter().any(is_there) || entry.is_frame() && matches!(answer.by, By::Number(_))
+                });
+                if !found {
+                    strangers.push(format!("{}/{}: {says}", dialect.name, entry.name));
+                }
+            }
+        }
+        assert!(strangers.is_empty(), "{strangers:#?}");
+    }
+
+    #[test]
+    fn letters_of_a_log_line_count_in_a_log_line_only() {
+        let knowledge = Knowledge::load().unwrap();
+        let name = |what: &str| find(&knowledge, what).map(|answer| answer.matches[0].entry.name.clone()).ok();
+        assert_eq!(name("GET /ws 101 2750 - - cD-- 1/1/1/1/0 0/0").as_deref(), Some("client_timeout"));
+        assert_eq!(name("GET /ws 101 2750 - - CD-- 1/1/1/1/0 0/0").as_deref(), Some("client_aborted"));
+        assert_eq!(name("cDxy"), None);
+        assert!(is_token("sH--", "sH") && is_token("sH", "sH") && !is_token("sHAT", "sH") && !is_token("SH--", "sH"));
+    }
 }

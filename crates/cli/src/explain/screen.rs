@@ -40,7 +40,8 @@ pub(super) fn json(what: &str, answer: &Answer) -> Value {
 
 fn as_object(found: &Match) -> Value {
     json!({
-        "dialect": found.dialect.name, "title": found.dialect.title, "name": found.entry.name, "code": found.number,
+        "dialect": found.dialect.name, "title": found.dialect.title, "name": found.entry.name,
+        "code": found.number, "codes": found.entry.codes,
         "meaning": found.entry.meaning(found.number), "note": found.note, "blame": found.entry.blame,
         "why": found.entry.why, "do": found.entry.do_, "seen": found.entry.sight, "source": found.entry.source,
     })
@@ -87,9 +88,7 @@ fn numbers(out: &mut String, number: u16, matches: &[Match], paint: Paint) {
             format!("{number} means what its server says it does: {} have it. Whose server is it?", count(matches));
         let _ = writeln!(out, "{}\n", paint.bold(&verdict));
         rows(out, matches, paint);
-        let mut dialects = matches.iter().map(|found| found.dialect.name);
-        let example = dialects.nth(1).unwrap_or_default();
-        let _ = writeln!(out, "\n{} `saywhy explain {number} --dialect {example}` tells one in full", paint.hint());
+        let _ = writeln!(out, "\n{} `saywhy explain {number} --dialect NAME` tells one in full", paint.hint());
     }
 }
 
