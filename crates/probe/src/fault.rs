@@ -83,6 +83,15 @@ pub enum To {
 }
 
 impl To {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+            Self::Both => "both",
+        }
+    }
+
     pub(crate) fn has(self, side: Side) -> bool {
         match self {
             Self::Both => true,

@@ -81,9 +81,11 @@ impl Journal {
 
 fn log(connection: u64, happened: &Happened<'_>) {
     match happened {
-        Happened::Connected { path } => tracing::info!(target: "saywhy::fault", connection, ?path, "connected"),
+        Happened::Connected { path } => tracing::info!(target: "saywhy::fault", connection, path, "connected"),
         Happened::Fault(Done { fault, to, bytes, messages, draws }) => {
-            tracing::info!(target: "saywhy::fault", connection, ?fault, ?to, bytes, messages, ?draws, "struck");
+            let (fault, to) = (fault.as_str(), to.as_str());
+            let draws = (!draws.is_empty()).then(|| tracing::field::debug(draws));
+            tracing::info!(target: "saywhy::fault", connection, fault, to, bytes, messages, draws, "struck");
         }
         Happened::Ended { bytes_to_client, bytes_to_server } => {
             tracing::info!(target: "saywhy::fault", connection, bytes_to_client, bytes_to_server, "ended");

@@ -406,6 +406,7 @@ impl Line {
 
     /// What is thrown away, but for the Close that is waited for.
     fn overhear(&mut self, to: Side, mut bytes: &mut [u8], now: Duration) {
+        self.lane(to).bytes += bytes.len() as u64;
         while to == Side::Server && matches!(self.state, State::Farewell { .. }) && !bytes.is_empty() {
             let mut head = Vec::new();
             let (taken, next) = self.lane(to).next(bytes, &mut head);
@@ -644,9 +645,8 @@ impl Line {
 
     /// When [`Self::expire`] is to be called, or something can be written.
     pub(crate) fn deadline(&self, now: Duration) -> Option<Duration> {
-        let opened = self.opened.unwrap_or(Duration::MAX);
-        let faults = self.armed.iter().filter_map(|armed| opened.checked_add(armed.schedule.time()?));
-        let faults = faults.filter(|_| self.state == State::Passing);
+        let opened = self.opened.filter(|_| self.state == State::Passing);
+        let faults = self.armed.iter().filter_map(|armed| opened?.checked_add(armed.schedule.time()?));
         let state = match self.state {
             State::Passing => None,
             State::Farewell { until } | State::Leaving { until } => Some(until),
@@ -1103,6 +1103,15 @@ mod tests {
         line.request(REQUEST, Duration::ZERO);
         assert_eq!(line.due(Side::Server, Duration::from_millis(99)), None);
         assert_eq!(line.due(Side::Server, Duration::from_millis(100)), Some(b"GE".as_slice()));
+    }
+
+    #[test]
+    fn before_it_is_open_nothing_is_waited_for() {
+        for example in ALL.iter().flat_map(|entry| entry.examples) {
+            let mut line = Line::new(7, 1);
+            line.handshake(&parse(example.fault).unwrap(), Duration::ZERO);
+            assert_eq!(line.deadline(Duration::ZERO), None, "{}", example.fault);
+        }
     }
 
     #[test]

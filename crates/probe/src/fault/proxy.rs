@@ -426,8 +426,9 @@ impl Carrying<'_> {
             if moved {
                 continue;
             }
-            let Some(deadline) = self.line.deadline(now) else { return Poll::Pending };
-            self.timer.as_mut().reset(self.house.started + deadline);
+            let deadline = self.line.deadline(now).and_then(|deadline| self.house.started.checked_add(deadline));
+            let Some(deadline) = deadline else { return Poll::Pending };
+            self.timer.as_mut().reset(deadline);
             if self.timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }

@@ -11,7 +11,10 @@ pub(super) const ENTRY: Entry = Entry {
     about: "a masked message is written, which no server may send; with `to=server` one without a mask, which no client may",
     to: To::Client,
     parameters: MOMENT,
-    examples: &[Example { fault: "masked", seen: Seen::by_all("1 2 3, 1006") }],
+    examples: &[Example {
+        fault: "masked",
+        seen: Seen { chromium: "1 2 3, 1006", firefox: "1 2 3 ? 4, still open", ws: "1 2 3, 1006" },
+    }],
     read,
 };
 

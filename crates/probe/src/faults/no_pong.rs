@@ -11,7 +11,7 @@ pub(super) const ENTRY: Entry = Entry {
     about: "Pongs are swallowed: whoever pings takes the other for dead, and ends the connection",
     to: To::Both,
     parameters: FRAMES,
-    examples: &[Example { fault: "no-pong", seen: Seen::by_all("1 2 3, 3008") }],
+    examples: &[Example { fault: "no-pong", seen: Seen::by_all("1 2 3, 3008 No heartbeat was answered") }],
     read,
 };
 

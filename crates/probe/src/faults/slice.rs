@@ -10,7 +10,7 @@ pub(super) const ENTRY: Entry = Entry {
     about: "each write has at most so many bytes, and there is one in a millisecond",
     to: To::Both,
     parameters: PACE,
-    examples: &[Example { fault: "slice=1", seen: Seen::by_all("1 2 3, 1000") }],
+    examples: &[Example { fault: "slice=3", seen: Seen::by_all("1 2 3, 1000") }],
     read,
 };
 
