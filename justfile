@@ -24,7 +24,7 @@ lint:
 # Write anew what is made from the sources: the catalogue, the schema and the tables of the configuration
 generate:
     cargo run --quiet --package saywhy-codes --example generate
-    UPDATE=1 cargo test --quiet --package saywhy-cli --test check --test explain
+    UPDATE=1 cargo test --quiet --package saywhy-cli --test check --test explain --test fault
     npm --prefix clients/typescript run generate
     node clients/typescript/scripts/page.mjs
 

@@ -156,7 +156,7 @@ impl fmt::Display for Spec {
 }
 
 /// Bytes of one text, and faults in it.
-const TEXT_BYTES: usize = 4096;
+const TEXT_BYTES: usize = 4 * 1024;
 const FAULTS_MOST: usize = 64;
 
 /// Reads a list of faults.

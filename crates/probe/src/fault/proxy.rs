@@ -289,7 +289,7 @@ impl Connection {
         let mut bytes = Vec::new();
         let whole = timeout(REQUEST_TIME, async {
             loop {
-                let mut part = [0; 4096];
+                let mut part = [0; 4 * 1024];
                 let read = client.read(&mut part).await.ok().filter(|read| *read > 0)?;
                 bytes.extend_from_slice(&part[..read]);
                 match head::request(&bytes) {
@@ -346,7 +346,7 @@ async fn answer(client: &mut TcpStream, bytes: &[u8]) {
     let told = timeout(LAST_WORD_TIME, async {
         client.write_all(bytes).await?;
         client.shutdown().await?;
-        let mut rest = [0; 4096];
+        let mut rest = [0; 4 * 1024];
         while client.read(&mut rest).await? > 0 {}
         std::io::Result::Ok(())
     });

@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use saywhy_codes::Observed;
 use saywhy_proto::frame;
 use sha1::{Digest as _, Sha1};
 use std::fmt::{self, Write as _};
@@ -93,7 +94,7 @@ impl Ended {
     pub(crate) fn browser(&self) -> String {
         match (&self.close, &self.how) {
             (Some((code, reason)), _) => {
-                let code = code.unwrap_or(1005);
+                let code = code.unwrap_or(Observed::NoStatus.as_u16());
                 if reason.is_empty() { format!("onclose {code}") } else { format!("onclose {code} \"{reason}\"") }
             }
             (None, Some(Heard::Silence)) => "nothing: the connection stays open".to_owned(),
