@@ -3,7 +3,7 @@
 use crate::fault::Side;
 use crate::fault::line::Piece;
 use saywhy_codes::Role;
-use saywhy_proto::frame::{FrameReader, Header};
+use saywhy_proto::frame::{FrameReader, Header, MAX_HEADER, Piece as FramePiece};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -100,41 +100,33 @@ impl Lane {
             all.extend_from_slice(bytes);
             return (bytes.len(), Next::Bytes(all));
         };
-        // Which of the bytes are a header is known only when they were taken, and then the payload is borrowed.
-        let mut look = [0; saywhy_proto::frame::MAX_HEADER];
-        let looked = bytes.len().min(look.len());
-        look[..looked].copy_from_slice(&bytes[..looked]);
-        let all = bytes.len();
+        // Which of them are a header is known only when they were taken, and then the payload is borrowed.
+        let start = bytes.get(..MAX_HEADER).unwrap_or(bytes).to_vec();
         match reader.next(bytes) {
             Err(_) => {
+                // Asked again, it hands out bytes.
                 self.stop_reading();
-                // The borrow of what was asked about ends with the answer: the caller asks again, and gets bytes.
                 (0, Next::Nothing)
             }
             Ok((taken, None)) => {
-                self.head.extend_from_slice(&look[..taken.min(looked)]);
-                debug_assert_eq!(taken, all, "a reader takes everything, or a header");
+                self.head.extend(start.iter().take(taken));
                 (taken, Next::Nothing)
             }
             Ok((taken, Some(piece))) => {
-                let of_head = taken - piece.payload.len();
-                self.head.extend_from_slice(&look[..of_head.min(looked)]);
+                self.head.extend(start.iter().take(taken - piece.payload.len()));
                 *head = std::mem::take(&mut self.head);
-                let (is_first, is_last, header, offset) = (piece.is_first, piece.is_last(), piece.header, piece.offset);
-                let begins_message = is_first && !header.opcode.is_control() && !self.is_in_message;
-                let is_data = !header.opcode.is_control();
-                if is_data && is_first {
-                    self.is_in_message = true;
-                }
+                let (is_last, is_data) = (piece.is_last(), !piece.header.opcode.is_control());
+                let FramePiece { header, is_first, offset, payload } = piece;
+                let begins_message = is_data && is_first && !self.is_in_message;
                 let ends_message = is_data && is_last && header.fin;
-                if ends_message {
-                    self.is_in_message = false;
+                if is_data {
+                    self.is_in_message = !ends_message;
                 }
-                self.current = (!is_last).then(|| (header, offset + piece.payload.len() as u64));
+                self.current = (!is_last).then(|| (header, offset + payload.len() as u64));
                 let piece = Piece {
                     header,
                     head,
-                    payload: piece.payload,
+                    payload,
                     offset,
                     is_first,
                     is_last,

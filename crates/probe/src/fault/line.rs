@@ -515,18 +515,25 @@ impl Line {
         match effect {
             Effect::Write(frames) => {
                 for (side, frame) in Side::BOTH.into_iter().zip(frames).filter(|(side, _)| to.has(*side)) {
-                    self.lane(side).push(&frame, now);
+                    self.forge(side, &frame, now);
                 }
             }
             Effect::Cut(cut) => self.cut(cut, to, now),
             Effect::Close { frame, abrupt } => {
-                self.lane(Side::Client).push(&frame, now);
+                self.forge(Side::Client, &frame, now);
                 if abrupt {
                     return self.leave(now);
                 }
                 self.finish(Side::Server);
                 self.state = State::Farewell { until: now + LAST_WORD_TIME };
             }
+        }
+    }
+
+    /// Writes what nobody sent. Silence stays silence, and who does not read gets no more of it.
+    fn forge(&mut self, to: Side, frame: &[u8], now: Duration) {
+        if !self.ends[to as usize].is_muted && !self.lanes[to as usize].is_full() {
+            self.lane(to).push(frame, now);
         }
     }
 
@@ -1008,6 +1015,27 @@ mod tests {
         assert!(!rig.is_over());
         rig.end(Side::Client);
         assert!(rig.is_over());
+    }
+
+    #[test]
+    fn who_does_not_read_is_not_written_to_for_ever() {
+        let mut rig = Rig::open("bad-utf8,every=1ms", 7);
+        let forged = |rig: &mut Rig, count: u64| {
+            for _ in 0..count {
+                rig.now += Duration::from_millis(1);
+                rig.line.expire(rig.now);
+            }
+            let waiting = rig.line.lanes[0].deadline().is_some();
+            rig.flush();
+            (waiting, rig.wrote[0].len())
+        };
+        assert_eq!(forged(&mut rig, 10), (true, 10 * 4));
+        let (_, bytes) = forged(&mut rig, 1_000_000);
+        assert!((1_000_000..1_100_000).contains(&bytes), "{bytes}");
+        let now = rig.now;
+        rig.line.add(parse("cut=silence").unwrap().remove(0), now);
+        rig.wrote[0].clear();
+        assert_eq!(forged(&mut rig, 10), (false, 0));
     }
 
     #[test]
