@@ -1,7 +1,10 @@
 // `saywhy fault`, in front of a real server: what Chromium, Firefox and `ws` see of every fault is what the list says of
 // it; the same seed does the same again; and a test can break things by HTTP.
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import test, { after, before, describe } from "node:test";
@@ -281,6 +284,21 @@ describe("the proxy itself", () => {
     const seen = await new Promise((resolve) => new WebSocket(proxy.url).on("error", ({ message }) => resolve(message)));
     assert.equal(seen, "Unexpected server response: 502");
     assert.equal(proxy.log().find(({ level }) => level === "WARN").message, "the server cannot be reached");
+  });
+
+  test("without faults the prober finds what it finds without the proxy", async (t) => {
+    const verdicts = async (withProxy) => {
+      const server = await serve(t);
+      const at = withProxy ? (await startFault(t, server.url)).url : server.url;
+      const file = join(mkdtempSync(join(tmpdir(), "saywhy-fault-")), "alice.jwt");
+      t.after(() => rmSync(dirname(file), { recursive: true }));
+      writeFileSync(file, await server.mint("alice"));
+      const { stderr } = await run("probe", at, "--token-file", file);
+      return stderr.match(/^[a-z-]+ +[a-z]+\/[a-z0-9-]+/gm).sort();
+    };
+    const without = await verdicts(false);
+    assert.ok(without.length >= 50, without.join("\n"));
+    assert.deepEqual(await verdicts(true), without);
   });
 
   test("what is no handshake passes, with its body", async (t) => {

@@ -1007,6 +1007,21 @@ mod tests {
     }
 
     #[test]
+    fn a_restart_is_for_all_at_once() {
+        let ends = |opened: u64| {
+            let opened = Duration::from_secs(opened);
+            let mut line = Line::new(7, 1);
+            assert_eq!(line.handshake(&parse("restart=3s,every=30s").unwrap(), opened), None);
+            line.receive(Side::Server, &mut SWITCH.to_vec(), opened).unwrap();
+            line.deadline(opened).map(|at| at.as_secs())
+        };
+        assert_eq!([0, 10, 29, 33, 95].map(ends), [30, 30, 30, 60, 120].map(Some));
+        let mut rig = Rig::open("restart=3s,every=30s", 7);
+        rig.wait(Duration::from_secs(30));
+        assert_eq!(rig.wrote[0], message(Opcode::Close, b"\x03\xF4restarting", None));
+    }
+
+    #[test]
     fn silence_tells_nobody_anything() {
         let mut rig = Rig::open("cut=silence", 7);
         rig.hear(Side::Server, &text("a"));

@@ -301,8 +301,12 @@ impl Connection {
         });
         let request = whole.await.ok().flatten();
         if request.is_none() && !bytes.is_empty() {
-            let body = "saywhy fault: this is no request of HTTP/1.1 with a head of at most 16 KiB\n";
-            answer(client, &refusal(StatusCode::BAD_REQUEST, None, body)).await;
+            let (status, body) = if bytes.len() < HEAD_BYTES {
+                (StatusCode::BAD_REQUEST, "saywhy fault: this is no whole request of HTTP/1.1\n")
+            } else {
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "saywhy fault: a head has at most 16 KiB here\n")
+            };
+            answer(client, &refusal(status, None, body)).await;
         }
         request.map(|request| (request, bytes))
     }
@@ -433,5 +437,22 @@ impl Carrying<'_> {
                 return Poll::Pending;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::parse;
+
+    #[test]
+    fn nobody_is_let_in_for_a_while_after_each_restart() {
+        let upstream = "ws://127.0.0.1:1".parse().unwrap();
+        let settings = Settings { upstream, host: None, origin: None, no_compression: false, seed: 7 };
+        let house = Proxy::new(settings, Vec::new()).0;
+        let faults = parse("restart=3s,every=30s,cut=rst").unwrap();
+        let down = |s| house.down_for(&faults, Duration::from_secs(s)).map(|left| left.as_secs());
+        assert_eq!([0, 29, 30, 32, 33, 59, 61].map(down), [None, None, Some(3), Some(1), None, None, Some(2)]);
+        assert_eq!(house.down_for(&parse("restart,at=5s").unwrap(), Duration::from_secs(5)), None);
     }
 }
