@@ -88,14 +88,17 @@ for (const browser of browsers) {
         const server = await startScripted();
         t.after(server.stop);
         const page = await openApp(t, /WebSocket/);
-        const mounted = page.evaluate(([url, isNaive]) => globalThis.mountOnSocket(url, isNaive), [server.url, isNaive]);
-        for (let n = 0; n < opened; n += 1) {
-          const session = await server.connection();
-          session.accept();
-          session.send('{"type":"ready","data":{}}');
-        }
-        await mounted;
-        assert.equal(server.count(), opened);
+        void (async () => {
+          for (;;) {
+            const session = await server.connection();
+            session.accept();
+            session.send('{"type":"ready","data":{}}');
+          }
+        })();
+        const made = await page.evaluate(([url, isNaive]) => globalThis.mountOnSocket(url, isNaive), [server.url, isNaive]);
+        assert.equal(made, opened);
+        // One that is closed at once need not get as far as the server.
+        assert.ok(server.count() >= 1 && server.count() <= opened);
       });
     }
   });

@@ -9,6 +9,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import test, { after, before, describe } from "node:test";
 import WebSocket from "ws";
+import { CROWD } from "./support/crowd.mjs";
 import { browsers } from "./support/browsers.mjs";
 import { connect, serve } from "./support/client.mjs";
 import { playFault, run, startFault } from "./support/fault.mjs";
@@ -288,7 +289,7 @@ describe("the proxy itself", () => {
 
   test("without faults the prober finds what it finds without the proxy", async (t) => {
     const verdicts = async (withProxy) => {
-      const server = await serve(t);
+      const server = await serve(t, { config: `[limits]\n${CROWD}` });
       const at = withProxy ? (await startFault(t, server.url)).url : server.url;
       const file = join(mkdtempSync(join(tmpdir(), "saywhy-fault-")), "alice.jwt");
       t.after(() => rmSync(dirname(file), { recursive: true }));

@@ -227,14 +227,21 @@ globalThis.scenarios = {
   },
 };
 
-/** Over a real socket: resolves when the page has an open connection. */
+/** Over a real socket: resolves when the page has an open connection, to how many it made for that. */
 globalThis.mountOnSocket = (url, isNaive) =>
   new Promise((resolve) => {
     globalThis.IS_REACT_ACT_ENVIRONMENT = false;
+    let made = 0;
+    globalThis.WebSocket = class extends WebSocket {
+      constructor(...args) {
+        super(...args);
+        made += 1;
+      }
+    };
     const Chat = () => {
       const { state } = (isNaive ? useNaive : useConnection)(url);
       useEffect(() => {
-        if (state === "ready") resolve();
+        if (state === "ready") resolve(made);
       }, [state]);
       return null;
     };

@@ -44,6 +44,8 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// How often a session is asked for, and the pause in between, where a server has had enough for the moment.
 const PATIENT_TIMES: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(500);
+/// For a sign of life.
+const LONG_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Something that may go wrong.
 pub struct Scenario {
@@ -311,10 +313,11 @@ impl Try<'_> {
         }
     }
 
-    /// Whether the server still answers a handshake, in whatever way.
+    /// Whether the server still answers a handshake, in whatever way. One that has had enough of the prober may take its time.
     async fn is_alive(&self) -> bool {
-        let Ok(mut peer) = Peer::dial(self.target, self.seed, Transcript::default()).await else { return false };
-        let ask = Ask::valid(self.target, &mut StdRng::seed_from_u64(self.seed));
+        let target = self.target.clone().patience(self.target.patience.max(LONG_PATIENCE));
+        let Ok(mut peer) = Peer::dial(&target, self.seed, Transcript::default()).await else { return false };
+        let ask = Ask::valid(&target, &mut StdRng::seed_from_u64(self.seed));
         peer.write(&ask.bytes()).await;
         peer.head().await.is_ok()
     }

@@ -121,8 +121,8 @@ export const SCENARIOS = {
   "a token that expires is renewed in place": {
     async play({ connect, mint }) {
       const reasons = [];
-      const token = ({ reason }) => mint("alice", reasons.push(reason) === 1 ? 2 : 3_600);
-      const expiresAt = Date.now() + 3_000;
+      const token = ({ reason }) => mint("alice", reasons.push(reason) === 1 ? 6 : 3_600);
+      const expiresAt = Date.now() + 7_000;
       const chat = connect("/ws", { token });
       const { connectionId } = await chat.ready();
       await passed(expiresAt - Date.now());
