@@ -331,7 +331,7 @@ describe("the development mode", limit, () => {
 
 describe("the log", limit, () => {
   test("every connection ends once, explained, however it breaks", async (t) => {
-    const server = await serve(t, { config: "[limits]\nheartbeat_ms = 200\nclose_ms = 500\nwrite_ms = 500\nconnections_per_identity = 1000\nconnections_per_address = 1000" });
+    const server = await serve(t, { config: "[limits]\nheartbeat_ms = 600\nclose_ms = 500\nwrite_ms = 500\nconnections_per_identity = 1000\nconnections_per_address = 1000" });
     const token = await server.mint("alice");
     const at = (name) => `${server.url}/${name}`;
     const ready = async (name, options) => {
