@@ -284,7 +284,8 @@ describe("the proxy itself", () => {
     const proxy = await startFault(t, "ws://127.0.0.1:1/ws");
     const seen = await new Promise((resolve) => new WebSocket(proxy.url).on("error", ({ message }) => resolve(message)));
     assert.equal(seen, "Unexpected server response: 502");
-    assert.equal(proxy.log().find(({ level }) => level === "WARN").message, "the server cannot be reached");
+    const warned = await soon(() => proxy.log().find(({ level }) => level === "WARN"), "it is in the log");
+    assert.equal(warned.message, "the server cannot be reached");
   });
 
   test("without faults the prober finds what it finds without the proxy", async (t) => {

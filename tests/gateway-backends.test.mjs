@@ -113,12 +113,15 @@ describe("back ends that know of nothing", { timeout: 300_000 }, () => {
           const page = await held.browser.newPage();
           t.after(() => page.close());
           const shown = [];
-          page.on("dialog", (dialog) => shown.push(dialog.message()) && dialog.accept());
+          const accepted = [];
+          page.on("dialog", (dialog) => shown.push(dialog.message()) && accepted.push(dialog.accept()));
           await page.goto(gateway.page);
           const source = readFileSync(new URL(`sources/${code}.js`, import.meta.url), "utf8");
           await page.evaluate(`{ const socket = new WebSocket(${JSON.stringify(gateway.at(path))}), ws = socket;\n${source}\n}`);
           await soon(() => shown.length >= dialogs.length, dialogs.join(", "));
           assert.deepEqual(shown, dialogs);
+          // Before the page is closed.
+          await Promise.all(accepted);
         });
       }
 
